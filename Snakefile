@@ -1,0 +1,102 @@
+# data -> train -> evaluate -> collate. `snakemake` alone makes all results of the default suite.
+import json
+import sys
+
+import methods
+from experiment.errors import UserError
+from experiment.suite import Suite
+
+if "suite" not in config:  # a suite given by --configfile must not be merged into the default one
+
+    configfile: "configs/quick.yaml"
+
+
+try:
+    suite = Suite.from_mapping(config)
+    suite.check_files()
+    methods.check(suite.resolved["variants"])
+except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+PYTHON = sys.executable
+SUITE = json.dumps(config)  # what jobs read; which part of it a job depends on is said by its params
+RESULTS = "results/" + suite.name
+RUN = RESULTS + "/{dataset}/{variant}/seed{seed}"
+
+
+wildcard_constraints:
+    dataset="[^/]+",
+    variant="[^/]+",
+    seed="[0-9]+",
+    attack="[^/]+",
+
+
+rule all:
+    input:
+        RESULTS + "/runs.csv",
+
+
+rule data:
+    output:
+        train=suite.data_file("{dataset}", "train"),
+        test=suite.data_file("{dataset}", "test"),
+    params:
+        dir=suite.resolved["data_dir"],
+        mirrors=lambda w: suite.resolved["mirrors"].get(w.dataset, []),
+    priority: 1  # what cannot be had should be known before anything is trained
+    shell:
+        "{PYTHON} -m experiment.data {wildcards.dataset} --data-dir {params.dir:q} --mirror {params.mirrors:q}"
+
+
+rule train:
+    input:
+        data=ancient(suite.data_file("{dataset}", "train")),  # its content is verified by checksum
+        method=lambda w: suite.method_files(w.variant),
+    output:
+        record=RUN + "/train.json",
+        epochs=RUN + "/epochs.csv",
+        weights=RUN + "/model.safetensors",
+    params:
+        spec=lambda w: suite.run(f"{w.dataset}/{w.variant}/seed{w.seed}").spec,
+    threads: workflow.cores  # a timed run has the machine to itself
+    shell:
+        "{PYTHON} -m training.run - {wildcards.dataset}/{wildcards.variant}/seed{wildcards.seed}"
+        " --threads {threads} <<< {SUITE:q}"
+
+
+rule evaluate:
+    input:
+        data=ancient(suite.data_file("{dataset}", "test")),
+        record=RUN + "/train.json",
+        weights=RUN + "/model.safetensors",
+    output:
+        record=RUN + "/evaluate/{attack}.json",
+        verdicts=RUN + "/evaluate/{attack}.robust.npy",
+    params:
+        settings=lambda w: suite.attack(w.attack),
+    threads: 1
+    shell:
+        "{PYTHON} -m evaluation.run - {wildcards.dataset}/{wildcards.variant}/seed{wildcards.seed}"
+        " {wildcards.attack} --threads {threads} <<< {SUITE:q}"
+
+
+rule collate:
+    input:
+        [f"{RESULTS}/{run.folder}/evaluate/{attack}.json" for run in suite.runs() for attack in suite.attacks],
+    output:
+        RESULTS + "/runs.csv",
+        expand(
+            RESULTS + "/tables/{table}.{format}",
+            table=["robustness", "cost", "mplus_effect"],
+            format=["csv", "md", "tex"],
+        ),
+        directory(RESULTS + "/plots"),
+    params:
+        suite=suite.resolved,
+    shell:
+        "{PYTHON} -m evaluation.collate - <<< {SUITE:q}"
+
+
+onerror:
+    shell("{PYTHON} -m evaluation.collate - <<< {SUITE:q}")  # tables of what there is; what is missing is named

@@ -1,0 +1,78 @@
+"""Sentences that say how the numbers of a suite came about: for captions, notes and titles."""
+
+import math
+
+import pandas as pd
+
+RUN = ["dataset", "variant", "seed"]  # what names a run in the runs frame
+NOTHING = "–"
+CHECKPOINTS = {"best": "the epoch of best PGD accuracy on the validation split", "last": "the last epoch"}
+OWN_MPLUS = {"fast": "Fast", "yopo": "YOPO"}  # methods whose M+ nobody has published
+
+
+def attack_names(resolved: dict) -> list[str]:
+    """The suite's attacks, in the order of the tables' columns."""
+    return [attack["name"] for attack in resolved["evaluation"]["attacks"]]
+
+
+def is_mplus(variant: dict) -> bool:
+    """Whether the variant's steps follow M+, in any of its published forms."""
+    return variant["steps"]["rule"].startswith("mplus")
+
+
+def format_eps(eps: float) -> str:
+    """ "8/255" where eps is a whole number of 255ths, else the number."""
+    pixels = round(eps * 255)
+    return f"{pixels}/255" if math.isclose(eps * 255, pixels, rel_tol=1e-6) else f"{eps:g}"
+
+
+def describe_protocol(resolved: dict, runs: pd.DataFrame) -> str:
+    """Data, network, threat model, training, seeds and hardware, and what is this suite's own; ends in a full stop."""
+    training, network, threat = resolved["training"], resolved["network"], resolved["threat"]
+    norm = {"linf": "L-inf"}.get(threat["norm"], threat["norm"])
+    seeds = resolved["seeds"]
+    overrides = [
+        f"{variant['label']} has {', '.join(f'{key} {value}' for key, value in variant['training'].items())}"
+        for variant in resolved["variants"]
+        if variant.get("training")
+    ]
+    own = [OWN_MPLUS[v["method"]] for v in resolved["variants"] if is_mplus(v) and v["method"] in OWN_MPLUS]
+    sentences = [
+        f"Data: {', '.join(resolved['datasets'])}; network: {network['name']} ({network['activation']}); {norm} ball "
+        f"of eps = {format_eps(threat['eps'])}; {training['epochs']} epochs; evaluated at "
+        f"{CHECKPOINTS[training['checkpoint']]}; {len(seeds)} seed{'s' * (len(seeds) > 1)} "
+        f"({', '.join(map(str, seeds))}); trained on {'; '.join(sorted(set(runs['hardware'])))}.",
+        *([f"Departures: {'; '.join(overrides)}."] if overrides else []),
+        f"Mean ± sample standard deviation over seeds, {NOTHING} where there is none.",
+        *([f"M+ under {' and '.join(dict.fromkeys(own))} is this suite's own definition."] if own else []),
+    ]
+    return " ".join(sentences)
+
+
+def describe_attacks(resolved: dict, runs: pd.DataFrame) -> str:
+    """How many test images each attack had, and what margin-<k> is; ends in a full stop."""
+    used = runs[runs["evaluation_status"] == "ok"]
+    several = used["dataset"].nunique() > 1
+    counts = [
+        f"{f'{dataset} ' if several else ''}{attack} {' or '.join(map(str, sorted(rows['images'].unique())))}"
+        for (dataset, attack), rows in used.groupby(["dataset", "attack"], sort=False)
+    ]
+    sentences = [f"Test images: {', '.join(counts) or 'none'}."]
+    margins = [attack for attack in attack_names(resolved) if attack.startswith("margin-")]
+    if margins:
+        sentences.append(
+            f"{', '.join(margins)}: what papers call {', '.join(name.replace('margin', 'CW') for name in margins)}, "
+            "PGD on the margin loss (the largest other logit minus the true one) in the same ball."
+        )
+    return " ".join(sentences)
+
+
+def describe_runs(runs: pd.DataFrame, status: str) -> str:
+    """The runs of that status by name and the epoch it was seen: "fast seed 2 (epoch 18), ..."; "" for none."""
+    several = runs["dataset"].nunique() > 1
+    return ", ".join(
+        f"{f'{run.dataset} ' if several else ''}{run.variant} seed {run.seed}"
+        + ("" if pd.isna(run.status_epoch) else f" (epoch {run.status_epoch})")
+        for run in runs.drop_duplicates(RUN).itertuples()
+        if run.status == status
+    )

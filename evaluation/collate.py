@@ -1,0 +1,188 @@
+"""From records to runs.csv, tables and plots: `python -m evaluation.collate SUITE [--results DIR]`."""
+
+import argparse
+import os
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from evaluation import plots, tables
+from evaluation.captions import attack_names
+from experiment import record
+from experiment.errors import UserError
+from experiment.suite import Suite
+
+COST_COLUMNS = ["seconds", "data_passes", "passes", "partial_passes", "updates", "images_per_second"]
+COST_COLUMNS += ["seconds_per_pass", "peak_memory_bytes", "peak_memory_of"]
+EPOCH_COLUMNS = ["epoch", "steps", "magnitude", "validation_pgd_accuracy"]
+WHOLE = ["status_epoch", "evaluated_epoch", "images", "correct"]  # whole numbers that may be missing
+FRACTIONS = ["accuracy", "interval_low", "interval_high"]
+MISSING_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Collation:
+    """What a suite's results folder holds.
+
+    runs: one row for each trained run and attack of the suite, accuracies as fractions; `evaluation_status` is "ok",
+        "not-evaluated" (the run diverged) or "missing", and only "ok" has an accuracy.
+    epochs: one row an epoch of those runs; missing: what is not there yet; problems: files that could not be used.
+    """
+
+    runs: pd.DataFrame
+    epochs: pd.DataFrame
+    missing: list[str]
+    problems: list[str]
+
+
+def collate(resolved: dict, folder: Path) -> Collation:
+    """Read every record of the suite `resolved` under `folder` (results/<suite>).
+
+    Raises UserError when no run has a usable training record; anything less is in `missing` and `problems`.
+    """
+    rows, epochs, missing, problems = [], [], [], []
+    for identity, variant in _planned(resolved):
+        place = folder / identity["dataset"] / identity["variant"] / f"seed{identity['seed']}"
+        name = f"{identity['variant']} seed {identity['seed']}"
+        name = name if len(resolved["datasets"]) == 1 else f"{identity['dataset']} {name}"
+        train = _read(place / "train.json", {"kind": "train", **identity}, problems)
+        if train is None:
+            missing.append(f"{name} (no usable train.json)")
+            continue
+        evaluations = {
+            attack: _read(
+                place / "evaluate" / f"{attack}.json",
+                {"kind": "evaluation", "attack": attack, **identity},
+                problems,
+                train,
+            )
+            for attack in attack_names(resolved)
+        }
+        missing += [f"{name} {attack}" for attack, evaluation in evaluations.items() if evaluation is None]
+        rows += [_row(train, variant, attack, evaluation) for attack, evaluation in evaluations.items()]
+        epochs += _read_epochs(place / "epochs.csv", identity, problems)
+    if not rows:
+        hint = problems[0] if problems else "run snakemake first, or name the folder with --results"
+        raise UserError(f"{os.path.relpath(folder)} has no training record of suite {resolved['suite']}; {hint}")
+    types = dict.fromkeys(WHOLE, "Int64") | dict.fromkeys(FRACTIONS, float)
+    runs = pd.DataFrame(rows).astype(types)
+    return Collation(runs, pd.concat(epochs) if epochs else pd.DataFrame(), missing, problems)
+
+
+def report(resolved: dict, folder: Path) -> int:
+    """Collate, write runs.csv, tables and plots into `folder`, and print the robustness table.
+
+    Returns the exit status: 1 when a file could not be used, else 0. Raises UserError when there is nothing to collate.
+    """
+    collation = collate(resolved, folder)
+    files = {"runs.csv": collation.runs.to_csv(index=False, float_format="%.10g", lineterminator="\n").encode()}
+    built = tables.build(resolved, collation.runs)
+    files |= {f"tables/{name}": text.encode() for table in built for name, text in table.files().items()}
+    images = plots.draw(resolved, collation.runs, collation.epochs)
+    files |= {f"plots/{name}": image for name, image in images.items()}
+    for name, content in files.items():
+        record.write_atomically(folder / name, content)
+    for name in set(plots.file_names(resolved)) - set(images):
+        (folder / "plots" / name).unlink(missing_ok=True)  # drawn from earlier records, it would contradict the tables
+    robustness = built[0]
+    print(f"{robustness.to_text()}\n")
+    for paragraph in [robustness.caption, *robustness.notes]:
+        print(textwrap.fill(paragraph, 120))
+    for line in _shortened(collation.missing):
+        print(f"missing: {line}")
+    where = os.path.relpath(folder)
+    print(f"Written: {where}/runs.csv, {where}/tables/, {where}/plots/")
+    for problem in collation.problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return 1 if collation.problems else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(prog="python -m evaluation.collate", description="Tables and plots from records.")
+    parser.add_argument("suite", metavar="SUITE", help="a suite's YAML file, or - for standard input")
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    options = parser.parse_args(arguments)
+    try:
+        suite = Suite.load(options.suite)
+        return report(suite.resolved, options.results / suite.name)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _planned(resolved: dict) -> Iterator[tuple[dict, dict]]:
+    for dataset in resolved["datasets"]:
+        for variant in resolved["variants"]:
+            for seed in resolved["seeds"]:
+                names = {"suite": resolved["suite"], "dataset": dataset, "variant": variant["label"], "seed": seed}
+                yield names, variant
+
+
+def _read(path: Path, expected: dict, problems: list[str], train: dict | None = None) -> dict | None:
+    """The record at `path`; None where there is none, and None with a problem noted where it cannot be used."""
+    if not path.exists():
+        return None
+    try:
+        content = record.read(path)
+        for field, value in expected.items():
+            if content[field] != value:
+                raise UserError(f"{path}: {field} is {content[field]!r}; in this place it must be {value!r}")
+        if train is not None:
+            _check_evaluates(path, content, train)
+    except UserError as error:
+        problems.append(str(error))
+        return None
+    return content
+
+
+def _check_evaluates(path: Path, evaluation: dict, train: dict) -> None:
+    """Raise UserError when an evaluation is of other weights than the run's, left from before it was trained again."""
+    if (evaluation["status"] == "not-evaluated") != (train["status"] == "diverged"):
+        raise UserError(
+            f"{path}: status is {evaluation['status']!r} of a run that is {train['status']!r}; evaluate again"
+        )
+    if evaluation["status"] == "ok" and evaluation["weights_sha256"] != train["weights_sha256"]:
+        raise UserError(f"{path}: weights_sha256 is not that of train.json; evaluate the trained weights again")
+
+
+def _read_epochs(path: Path, identity: dict, problems: list[str]) -> list[pd.DataFrame]:
+    try:
+        frame = pd.read_csv(path)[EPOCH_COLUMNS].apply(pd.to_numeric)
+    except (OSError, ValueError, KeyError) as error:
+        problems.append(f"{path}: not readable as a table with the columns {', '.join(EPOCH_COLUMNS)} ({error})")
+        return []
+    return [frame.assign(**identity)]
+
+
+def _row(train: dict, variant: dict, attack: str, evaluation: dict | None) -> dict:
+    """A row of the runs frame: one run under one attack."""
+    found = evaluation or {"status": "missing", "interval": None, "flags": [], "provenance": None}
+    low, high = found["interval"] or (None, None)
+    return {
+        **{key: train[key] for key in ("dataset", "variant")},
+        **{"method": variant["method"], "rule": variant["steps"]["rule"], "base": variant.get("base")},
+        **{key: train[key] for key in ("seed", "status", "status_epoch", "status_reason")},
+        **{"attack": attack, "evaluation_status": found["status"]},
+        **{key: found.get(key) for key in ("images", "correct", "accuracy")},
+        **{"interval_low": low, "interval_high": high, "flags": "; ".join(found["flags"])},
+        **{column: train["cost"][column] for column in COST_COLUMNS},
+        "evaluated_epoch": train["epochs"]["evaluated"],
+        "hardware": train["provenance"]["hardware"]["label"],
+        "evaluation_seconds": found.get("seconds"),
+        "evaluation_hardware": evaluation and evaluation["provenance"]["hardware"]["label"],
+        "weights_sha256": train["weights_sha256"],
+    }
+
+
+def _shortened(lines: list[str]) -> list[str]:
+    rest = len(lines) - MISSING_SHOWN
+    return lines if rest <= 0 else [*lines[:MISSING_SHOWN], f"... and {rest} more; runs.csv has what is there"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

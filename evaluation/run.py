@@ -1,0 +1,128 @@
+"""Attack the checkpoint of one run and leave the record and one verdict an image.
+
+    python -m evaluation.run configs/quick.yaml digits/pgd-7/seed0 pgd-20
+
+An interrupted evaluation goes on after the last finished chunk when the same command is given again.
+"""
+
+import argparse
+import io
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from evaluation.attacks import attack
+from evaluation.statistics import wilson_interval
+from experiment import models, provenance, record
+from experiment.data import DATASETS, load_split
+from experiment.errors import UserError
+from experiment.suite import Run, Suite
+
+CHUNK = 1000  # images whose verdicts are stored together
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m evaluation.run", description=__doc__.partition("\n")[0])
+    parser.add_argument("suite", metavar="SUITE", help="a suite's YAML file, or - for standard input")
+    parser.add_argument("run", metavar="RUN", help="<dataset>/<variant>/seed<k>")
+    parser.add_argument("attack", metavar="ATTACK", help="one of the suite's attacks")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
+    parser.add_argument("--threads", type=int, help="CPU threads; default: PyTorch's own choice")
+    options = parser.parse_args(arguments)
+    try:
+        suite = Suite.load(options.suite)
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        run = suite.run(options.run)
+        result = evaluate(suite, run, options.attack, options.results / suite.name / run.folder)
+        shown = "not evaluated, the run diverged" if result["accuracy"] is None else f"{result['accuracy']:.1%}"
+        print(f"evaluated {run.folder} {options.attack}: {shown}", flush=True)
+    except (UserError, OSError, torch.OutOfMemoryError) as error:
+        sys.exit(f"error: {options.run} {options.attack}: {error}")
+
+
+def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
+    """Attack the run's checkpoint; writes evaluate/<name>.json and .robust.npy in `folder`, returns the record."""
+    started, settings, device = provenance.now(), suite.attack(name), provenance.device()
+    trained = record.read(folder / "train.json")
+    images, labels = load_split(suite.data_file(run.dataset, "test"))
+    images, labels = images[: settings["images"]], labels[: settings["images"]]
+    robust, flags, seconds = np.zeros(0, bool), [], 0.0
+    evaluated = trained["status"] != "diverged"
+    parts = folder / "evaluate" / f".{name}.parts"
+    if evaluated:
+        network = load_network(run, folder / "model.safetensors").to(device)
+        identity = {"weights": trained["weights_sha256"], "settings": settings}
+        robust, flags, seconds = in_chunks(settings, network, images, labels, parts, identity)
+    correct = int(robust.sum()) if evaluated else None
+    result = {
+        **{"kind": "evaluation", "version": 1, "suite": suite.name, "dataset": run.dataset},
+        **{"variant": run.variant, "seed": run.seed, "attack": name},
+        "status": "ok" if evaluated else "not-evaluated",
+        "settings": settings,
+        "images": len(robust),
+        "correct": correct,
+        "accuracy": correct / len(robust) if evaluated else None,
+        "interval": list(wilson_interval(correct, len(robust))) if evaluated else None,
+        "seconds": seconds,
+        "flags": flags,
+        "weights_sha256": trained["weights_sha256"],
+        "provenance": provenance.collect(device, "fp32", started),
+    }
+    buffer = io.BytesIO()
+    np.save(buffer, robust, allow_pickle=False)
+    record.write_atomically(folder / "evaluate" / f"{name}.robust.npy", buffer.getvalue())
+    record.write(folder / "evaluate" / f"{name}.json", result)
+    shutil.rmtree(parts, ignore_errors=True)
+    return result
+
+
+def load_network(run: Run, weights: Path) -> nn.Module:
+    """The run's network with the given weights, frozen, in evaluation mode."""
+    dataset, network = DATASETS[run.dataset], run.spec["network"]
+    built = models.build(
+        network["name"],
+        classes=dataset.classes,
+        shape=dataset.shape,
+        mean=dataset.mean,
+        std=dataset.std,
+        activation=network["activation"],
+        seed=run.seed,
+    )
+    built.load_state_dict(load_file(weights))
+    return built.eval().requires_grad_(False)
+
+
+def in_chunks(settings, network, images, labels, parts: Path, identity: dict) -> tuple[np.ndarray, list[str], float]:
+    """Verdicts of all images, flags and seconds; chunks that an earlier attempt finished are taken from `parts`.
+
+    identity: what the parts must have been made with to be of use.
+    """
+    device = next(network.parameters()).device
+    robust, flags, seconds = [], [], 0.0
+    for start in range(0, len(images), CHUNK):
+        file = parts / f"{start}.json"
+        stored = json.loads(file.read_text()) if file.exists() else {}
+        if stored.get("identity") != identity:
+            x = images[start : start + CHUNK].to(device).float().div_(255)
+            y = labels[start : start + CHUNK].to(device)
+            began = time.perf_counter()
+            verdicts = attack(settings, network, x, y, seed=settings["seed"] * 1_000_003 + start)
+            stored = {"robust": verdicts.robust.tolist(), "flags": verdicts.flags, "identity": identity}
+            stored["seconds"] = time.perf_counter() - began
+            record.write_atomically(file, json.dumps(stored).encode())
+        robust += stored["robust"]
+        flags += [flag for flag in stored["flags"] if flag not in flags]
+        seconds += stored["seconds"]
+    return np.array(robust, bool), flags, seconds
+
+
+if __name__ == "__main__":
+    main()

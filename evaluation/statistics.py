@@ -1,0 +1,48 @@
+"""The few statistics the tables use: an interval for one accuracy, a spread over seeds, an interval over pairs."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+class Summary(NamedTuple):
+    """Mean and sample standard deviation of `n` values; `mean` is NaN for n = 0 and `std` is NaN for n < 2."""
+
+    mean: float
+    std: float
+    n: int
+
+
+def wilson_interval(correct: int, images: int) -> tuple[float, float]:
+    """95 % Wilson score interval, as fractions in [0, 1], of an accuracy of `correct` out of `images` (at least 1).
+
+    Wilson (1927), "Probable inference, the law of succession, and statistical inference"; computed by SciPy.
+    Raises ValueError when `images` is 0 or `correct` lies outside [0, images].
+    """
+    interval = stats.binomtest(correct, images).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def summarize(values: Sequence[float]) -> Summary:
+    """Mean, sample standard deviation (n - 1 in the denominator) and count of the values that are not NaN."""
+    known = np.asarray(values, dtype=float)
+    known = known[~np.isnan(known)]
+    n = len(known)
+    return Summary(float(known.mean()) if n else math.nan, float(known.std(ddof=1)) if n > 1 else math.nan, n)
+
+
+def paired_interval(differences: Sequence[float]) -> tuple[float, float]:
+    """95 % Student t interval of the mean of paired differences, in their unit; NaNs are left out.
+
+    (NaN, NaN) for fewer than two pairs: one pair says nothing about the spread.
+    """
+    mean, std, n = summarize(differences)
+    if n < 2:
+        return math.nan, math.nan
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * std / math.sqrt(n)
+    return float(mean - half), float(mean + half)

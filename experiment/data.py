@@ -1,0 +1,235 @@
+"""The data sets: what they are, their verified and prepared files, and the split that every run shares.
+
+python -m experiment.data NAME --data-dir DIR [--mirror URL ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiment.download import fetch, verify_raw
+from experiment.errors import UserError
+
+if TYPE_CHECKING:  # the Snakefile imports this module at every start, and torch would cost it seconds
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A classification data set.
+
+    classes: number of classes; labels are 0..classes-1.
+    shape: (channels, height, width) of an image.
+    train_images, test_images: how many images the two splits have.
+    mean, std: of each channel over the training images, in [0, 1] pixel units.
+    augmentation: "none", "crop" (random crop of the padded image) or "crop_flip" (and a random horizontal flip).
+    """
+
+    name: str
+    classes: int
+    shape: tuple[int, int, int]
+    train_images: int
+    test_images: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augmentation: str
+
+
+_DIGITS = Dataset("digits", 10, (1, 8, 8), 1_437, 360, (0.3059,), (0.3761,), "none")
+_FASHION_MNIST = Dataset("fashion_mnist", 10, (1, 28, 28), 60_000, 10_000, (0.2860,), (0.3530,), "none")
+_CIFAR10 = Dataset(
+    name="cifar10",
+    classes=10,
+    shape=(3, 32, 32),
+    train_images=50_000,
+    test_images=10_000,
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2471, 0.2435, 0.2616),
+    augmentation="crop_flip",
+)
+_CIFAR100 = Dataset(
+    name="cifar100",
+    classes=100,
+    shape=(3, 32, 32),
+    train_images=50_000,
+    test_images=10_000,
+    mean=(0.5071, 0.4865, 0.4409),
+    std=(0.2673, 0.2564, 0.2762),
+    augmentation="crop_flip",
+)
+_SVHN = Dataset(
+    name="svhn",
+    classes=10,
+    shape=(3, 32, 32),
+    train_images=73_257,
+    test_images=26_032,
+    mean=(0.4377, 0.4438, 0.4728),
+    std=(0.1980, 0.2010, 0.1970),
+    augmentation="crop",  # a flipped 2 is no 2
+)
+DATASETS = {dataset.name: dataset for dataset in (_DIGITS, _FASHION_MNIST, _CIFAR10, _CIFAR100, _SVHN)}
+
+# The digests of prepared files, so that a new version of a library that reads the raw files cannot change the data.
+PREPARED_SHA256 = {
+    ("digits", "train"): "912bdfbf1d0be9000ee288ecc8164ba039a3e0e2ff97c52f1b1488e6925777cb",
+    ("digits", "test"): "75982ce750a70480c2d4f1bac9003181bf52732d54a347eba0df9b7cd1beccfa",
+    ("fashion_mnist", "train"): "a83bca8848d795088008379abaf3d0c0a9a78838807db55643e49638e2c13c56",
+    ("fashion_mnist", "test"): "32d9b437b4b0fe2d08c36eed26df72f2aa1f41ec8085b521df7a3fa49e7a5b02",
+    ("cifar10", "train"): "a25c0ecc0c304824bd8ea22eb3b85a788b530182ef77e79fe6fe6eb0ecac45f5",
+    ("cifar10", "test"): "2464d1a12be9daa192b8c315ef0f5aca47b30b988d368e2fb17d82477ef7d348",
+}
+
+
+def prepare(name: str, data_dir: str | Path, mirrors: Sequence[str] = ()) -> None:
+    """Write <data_dir>/prepared/<name>/train.safetensors and test.safetensors from verified raw files.
+
+    Each file holds `images`, uint8 (N, C, H, W), and `labels`, int64 (N,), and its own digest as metadata.
+    mirrors: addresses tried before those of mirrors.yaml when the raw files are absent.
+    Raises UserError for an unknown name, damaged raw files, and raw files that are absent and not to be had.
+    """
+    if name not in DATASETS:
+        raise UserError(f"data set {name!r} is not known; the data sets are {', '.join(sorted(DATASETS))}")
+    verify_raw(name, data_dir)
+    fetch(name, data_dir, mirrors)
+    for split in ("train", "test"):
+        images, labels = _read(name, Path(data_dir), split)
+        digest = _digest(images, labels)
+        if digest != PREPARED_SHA256.get((name, split), digest):
+            raise UserError(
+                f"{name}: the {split} images have SHA-256 {digest} instead of {PREPARED_SHA256[name, split]} although "
+                "the raw files are right; install the versions in constraints.txt and run snakemake again"
+            )
+        _save(Path(data_dir) / "prepared" / name / f"{split}.safetensors", images, labels, digest)
+
+
+def load_split(path: str | Path) -> tuple[Tensor, Tensor]:
+    """Images, uint8 (N, C, H, W), and labels, int64 (N,), of a prepared file, verified.
+
+    Raises UserError when the file is missing or differs from what `prepare` wrote.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            images, labels = file.get_tensor("images"), file.get_tensor("labels")
+            expected = (file.metadata() or {}).get("sha256")
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run snakemake, which prepares it") from None
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({error}); delete it and run snakemake again") from None
+    found = _digest(images, labels)
+    if found != expected:
+        raise UserError(
+            f"{path} is damaged: its tensors have SHA-256 {found} instead of {expected}; "
+            "delete it and run snakemake again"
+        )
+    return images, labels
+
+
+def train_validation_split(
+    images: Tensor, labels: Tensor, validation_images: int, max_train_images: int | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Training images and labels, then validation images and labels; the same for every seed and variant.
+
+    images, labels: the whole training split, (N, ...) and (N,).
+    validation_images: how many are held out, first, so that the cap does not change which.
+    max_train_images: how many of the others are used for training; None for all.
+    Raises UserError when there are not enough images.
+    """
+    train_images = len(images) - validation_images if max_train_images is None else max_train_images
+    if validation_images < 0 or train_images < 1 or validation_images + train_images > len(images):
+        raise UserError(
+            f"{validation_images} validation images and {max_train_images or 'at least 1'} training images do not fit "
+            f"into the {len(images)} images of the training split; ask for fewer"
+        )
+    order = _fixed_permutation(len(images), "validation")
+    validation, train = order[:validation_images], order[validation_images:][:train_images]
+    return images[train], labels[train], images[validation], labels[validation]
+
+
+def _fixed_permutation(count: int, purpose: str) -> list[int]:
+    # Sorting by hashes gives the same order on every version of every library, which no random generator promises.
+    return sorted(range(count), key=lambda index: hashlib.sha256(f"{purpose} {index}".encode()).digest())
+
+
+def _read(name: str, data_dir: Path, split: str) -> tuple[Tensor, Tensor]:
+    """Images, uint8 (N, C, H, W), and labels, int64 (N,), of a split, from raw files that have been verified."""
+    import torch
+
+    images, labels = _read_digits(split) if name == "digits" else _read_raw(name, data_dir, split)
+    return torch.tensor(images, dtype=torch.uint8), torch.tensor(labels, dtype=torch.int64)
+
+
+def _read_raw(name: str, data_dir: Path, split: str):
+    from torchvision import datasets
+
+    if name == "fashion_mnist":
+        # The readers instead of the class, which prefers unverified files of old torchvision versions if it finds them.
+        stem = data_dir / "FashionMNIST" / "raw" / {"train": "train", "test": "t10k"}[split]
+        images = datasets.mnist.read_image_file(f"{stem}-images-idx3-ubyte").unsqueeze(1).numpy()
+        return images, datasets.mnist.read_label_file(f"{stem}-labels-idx1-ubyte").numpy()
+    if name == "svhn":
+        raw = datasets.SVHN(data_dir, split, download=False)
+        return raw.data, raw.labels
+    # torchvision unpickles these files, which could run any code: only files with the publisher's checksum get here.
+    raw = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name](data_dir, split == "train", download=False)
+    return raw.data.transpose(0, 3, 1, 2), raw.targets
+
+
+def _read_digits(split: str):
+    """scikit-learn's copy of the UCI digits, which has no split of its own: 16 grey levels, made 0..255."""
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    order = _fixed_permutation(len(digits.target), "digits")
+    train_images = DATASETS["digits"].train_images
+    chosen = order[:train_images] if split == "train" else order[train_images:]
+    return np.rint(digits.images[chosen, None] * 255 / 16), digits.target[chosen]
+
+
+def _digest(images: Tensor, labels: Tensor) -> str:
+    digest = hashlib.sha256()
+    for tensor in (images, labels):
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _save(path: Path, images: Tensor, labels: Tensor, digest: str) -> None:
+    from safetensors.torch import save
+
+    from experiment.record import write_atomically
+
+    tensors = {"images": images.contiguous(), "labels": labels}
+    write_atomically(path, save(tensors, metadata={"sha256": digest}))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit code, 2 when the user has to do something."""
+    parser = argparse.ArgumentParser(prog="python -m experiment.data", description="Prepare a data set.")
+    parser.add_argument("name", metavar="NAME", help=", ".join(DATASETS))
+    parser.add_argument(
+        "--data-dir", required=True, metavar="DIR", help="folder that holds the raw files, or gets them"
+    )
+    parser.add_argument("--mirror", nargs="*", default=[], metavar="URL", help="tried before the known mirrors")
+    options = parser.parse_args(arguments)
+    try:
+        prepare(options.name, options.data_dir, options.mirror)
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    dataset = DATASETS[options.name]
+    images = f"{dataset.train_images:,} train + {dataset.test_images:,} test images"
+    print(f"data {options.name}: {images}, checksums verified")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

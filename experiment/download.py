@@ -1,0 +1,276 @@
+"""Raw files of the public data sets: verified when they are there, downloaded from mirrors and unpacked when not."""
+
+import gzip
+import hashlib
+import io
+import sys
+import tarfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from experiment.errors import UserError
+
+MIRRORS = Path(__file__).with_name("mirrors.yaml")
+TIMEOUT = 30.0  # seconds without a byte after which a mirror has failed
+# A host that throttles would hold up a first run for an hour while the next mirror serves the same bytes in seconds.
+TRIAL_SECONDS, TRIAL_BYTES = 20.0, 5_000_000
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file as its publisher distributes it.
+
+    name: its name at the publisher and at every mirror.
+    md5: the publisher's checksum. MD5 tells damage, not malice; it is what the publishers give.
+    folder: where it lies, relative to the data folder; the layout is torchvision's.
+    contents: what is unpacked from it, path relative to the data folder -> MD5; empty when it is used as it is.
+    """
+
+    name: str
+    md5: str
+    folder: str = ""
+    contents: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> str:
+        """Where it lies, relative to the data folder."""
+        return f"{self.folder}/{self.name}" if self.folder else self.name
+
+    @property
+    def raw_files(self) -> Mapping[str, str]:
+        """The files that are read, path relative to the data folder -> MD5."""
+        return self.contents or {self.path: self.md5}
+
+
+def _fashion_mnist(name: str, md5: str, unpacked_md5: str) -> Archive:
+    folder = "FashionMNIST/raw"
+    return Archive(f"{name}.gz", md5, folder, {f"{folder}/{name}": unpacked_md5})
+
+
+# A copy of torchvision's lists, because importing torchvision takes seconds; a test holds the two equal. Only the MD5s
+# of Fashion-MNIST's unpacked files are not in torchvision: they are those of the unpacked official archives.
+ARCHIVES: dict[str, tuple[Archive, ...]] = {
+    "digits": (),
+    "fashion_mnist": (
+        _fashion_mnist(
+            "train-images-idx3-ubyte", "8d4fb7e6c68d591d4c3dfef9ec88bf0d", "f4a8712d7a061bf5bd6d2ca38dc4d50a"
+        ),
+        _fashion_mnist(
+            "train-labels-idx1-ubyte", "25c81989df183df01b3e8a0aad5dffbe", "9018921c3c673c538a1fc5bad174d6f9"
+        ),
+        _fashion_mnist(
+            "t10k-images-idx3-ubyte", "bef4ecab320f06d8554ea6380940ec79", "8181f5470baa50b63fa0f6fddb340f0a"
+        ),
+        _fashion_mnist(
+            "t10k-labels-idx1-ubyte", "bb300cfdad3c16e7a12a480ee83cd310", "15d484375f8d13e6eb1aabb0c3f46965"
+        ),
+    ),
+    "cifar10": (
+        Archive(
+            "cifar-10-python.tar.gz",
+            "c58f30108f718f92721af3b95e74349a",
+            contents={
+                "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
+                "cifar-10-batches-py/data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+                "cifar-10-batches-py/data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+                "cifar-10-batches-py/data_batch_4": "634d18415352ddfa80567beed471001a",
+                "cifar-10-batches-py/data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+                "cifar-10-batches-py/test_batch": "40351d587109b95175f43aff81a1287e",
+                "cifar-10-batches-py/batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+            },
+        ),
+    ),
+    "cifar100": (
+        Archive(
+            "cifar-100-python.tar.gz",
+            "eb9058c3a382ffc7106e4002c42a8d85",
+            contents={
+                "cifar-100-python/train": "16019d7e3df5f24257cddd939b257f8d",
+                "cifar-100-python/test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+                "cifar-100-python/meta": "7973b15100ade9c7d40fb424638fde48",
+            },
+        ),
+    ),
+    "svhn": (
+        Archive("train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373"),
+        Archive("test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3"),
+    ),
+}
+
+
+class MirrorError(Exception):
+    """A mirror did not serve the file; the text is the reason."""
+
+
+class SlowMirrorError(MirrorError):
+    """A mirror serves, but slowly."""
+
+
+def verify_raw(name: str, data_dir: str | Path) -> None:
+    """Check the raw files of the data set `name` that are present; absent ones are no error.
+
+    Reads every raw file once (under a second for CIFAR-10), imports nothing heavy.
+    Raises UserError when one is damaged.
+    """
+    for archive in ARCHIVES[name]:
+        for path, md5 in archive.raw_files.items():
+            _check(Path(data_dir) / path, md5)
+        if _incomplete(archive, data_dir):
+            _check(Path(data_dir) / archive.path, archive.md5)
+
+
+def fetch(name: str, data_dir: str | Path, mirrors: Sequence[str] = ()) -> None:
+    """Make every raw file of the data set `name` present, from its archives, which are downloaded where absent.
+
+    What is already there must have passed `verify_raw`; what is put there has passed the same check before.
+    mirrors: addresses of folders that hold the archives, tried before those of mirrors.yaml.
+    Raises UserError when an archive is absent and no mirror serves it.
+    """
+    from experiment.record import write_atomically
+
+    needed = [archive for archive in ARCHIVES[name] if _incomplete(archive, data_dir)]
+    absent = [archive for archive in needed if not (Path(data_dir) / archive.path).is_file()]
+    for position, archive in enumerate(absent):
+        content = _download(archive, [*mirrors, *_known_mirrors(name)])
+        if content is None:
+            raise UserError(_all_failed(absent[position:], data_dir))
+        write_atomically(Path(data_dir) / archive.path, content)
+    for archive in needed:
+        for path, content in _unpack(archive, Path(data_dir) / archive.path):
+            write_atomically(Path(data_dir) / path, content)
+
+
+def _md5(content: bytes = b""):
+    return hashlib.md5(content, usedforsecurity=False)
+
+
+def _check(path: Path, expected: str) -> None:
+    if not path.is_file():
+        return
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, _md5).hexdigest()
+    if found != expected:
+        raise UserError(
+            f"{path} is damaged: its MD5 is {found} and the publisher's is {expected}; delete it, or replace it with "
+            "the official file, and run snakemake again"
+        )
+
+
+def _incomplete(archive: Archive, data_dir: str | Path) -> bool:
+    return not all((Path(data_dir) / path).is_file() for path in archive.raw_files)
+
+
+def _known_mirrors(name: str) -> list[str]:
+    import yaml
+
+    return yaml.safe_load(MIRRORS.read_text())[name]
+
+
+def _all_failed(archives: Sequence[Archive], data_dir: str | Path) -> str:
+    files = ", ".join(f"{archive.name} (MD5 {archive.md5})" for archive in archives)
+    folder = (Path(data_dir) / archives[0].folder).resolve()
+    pronoun = "it" if len(archives) == 1 else "them"
+    return (
+        f"{archives[0].name} could not be downloaded because every mirror failed; get {files} by other means, put "
+        f"{pronoun} into {folder} and run snakemake again"
+    )
+
+
+def _unpack(archive: Archive, path: Path) -> Iterator[tuple[str, bytes]]:
+    """The archive's contents, verified. Only names that we know are read, so no name in an archive becomes a path."""
+    if not archive.contents:
+        return
+    if archive.name.endswith(".tar.gz"):
+        with tarfile.open(path) as tar:
+            unpacked = {
+                member.name: tar.extractfile(member).read() for member in tar if member.name in archive.contents
+            }
+    else:
+        unpacked = {name: gzip.decompress(path.read_bytes()) for name in archive.contents}
+    for name, expected in archive.contents.items():
+        found = _md5(unpacked[name]).hexdigest()
+        if found != expected:
+            raise UserError(
+                f"{path}: {name} unpacks to MD5 {found} instead of {expected}; "
+                "delete the archive and run snakemake again"
+            )
+        yield name, unpacked[name]
+
+
+def _download(archive: Archive, mirrors: Sequence[str]) -> bytes | None:
+    """The archive from the first mirror that serves it right, None when all fail; each failure is told on stderr.
+
+    The bytes are held in memory (at most 182 MB, SVHN) until they are verified: no partial file ever exists.
+    """
+    for patient in (False, True):
+        slow = []
+        for mirror in mirrors:
+            url = mirror if mirror.endswith(f"/{archive.name}") else f"{mirror.rstrip('/')}/{archive.name}"
+            try:
+                content = _receive(url, archive.name, patient)
+                found = _md5(content).hexdigest()
+                if found == archive.md5:
+                    return content
+                reason = f"the file there has MD5 {found} instead of {archive.md5}"
+            except SlowMirrorError as error:
+                slow.append(mirror)
+                reason = str(error)
+            except MirrorError as error:
+                reason = str(error)
+            print(f"{archive.name}: not from {url}: {reason}", file=sys.stderr, flush=True)
+        mirrors = slow
+    return None
+
+
+def _receive(url: str, name: str, patient: bool) -> bytes:
+    """What `url` serves, with progress on stderr. Raises MirrorError, and SlowMirrorError unless `patient`."""
+    import http.client
+    import urllib.request
+
+    content, start = io.BytesIO(), time.monotonic()
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": "efficient-adversarial-training"})
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            length = response.headers.get("Content-Length")
+            progress = Progress(name, int(length) if length else None)
+            try:
+                while chunk := response.read1(1 << 16):
+                    content.write(chunk)
+                    progress.show(content.tell())
+                    if not patient and content.tell() < TRIAL_BYTES and time.monotonic() - start > TRIAL_SECONDS:
+                        raise SlowMirrorError(f"only {content.tell() / 1e6:.1f} MB in {TRIAL_SECONDS:.0f} s")
+            finally:
+                progress.show(content.tell(), last=True)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise MirrorError(str(error) or type(error).__name__) from error
+    if length and content.tell() != int(length):
+        raise MirrorError(f"the connection closed after {content.tell():,} of {int(length):,} bytes")
+    return content.getvalue()
+
+
+class Progress:
+    """Tells on stderr how far a download is: in place on a terminal, elsewhere by a line every few seconds.
+
+    total: bytes to come, None when the server does not say.
+    """
+
+    def __init__(self, name: str, total: int | None):
+        self.name, self.total = name, total
+        self.terminal = sys.stderr.isatty()
+        self.interval = 0.2 if self.terminal else 5.0
+        self.start = self.shown = time.monotonic()
+
+    def show(self, received: int, last: bool = False) -> None:
+        """Report `received` bytes if it is time to; always if `last`."""
+        now = time.monotonic()
+        if not last and now - self.shown < self.interval:
+            return
+        self.shown = now
+        share = f"{100 * received / self.total:.0f} %, " if self.total else ""
+        of = f" of {self.total / 1e6:.1f}" if self.total else ""
+        rate = received / 1e6 / max(now - self.start, 1e-3)
+        line = f"{self.name}: {share}{received / 1e6:.1f}{of} MB, {rate:.1f} MB/s"
+        start, end = ("\r", "\n" if last else "") if self.terminal else ("", "\n")
+        print(f"{start}{line:<79}" if self.terminal else line, end=end, file=sys.stderr, flush=True)

@@ -1,0 +1,75 @@
+"""Networks by name: every module of this folder but `network` is one architecture, found by its file.
+
+Importing this package does not import torch, so that a suite can be checked in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from experiment.errors import UserError
+
+if TYPE_CHECKING:
+    from experiment.models.network import Network
+
+# An activation's name in a suite, and its class in torch.nn (softplus has beta = 1, gelu is the exact x * Phi(x)).
+ACTIVATIONS = {"relu": "ReLU", "silu": "SiLU", "gelu": "GELU", "elu": "ELU", "softplus": "Softplus"}
+
+
+def names() -> tuple[str, ...]:
+    """The architectures that `build` knows, in alphabetical order."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "network"))
+
+
+def build(
+    name: str,
+    *,
+    classes: int,
+    shape: tuple[int, int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    activation: str = "relu",
+    seed: int,
+) -> Network:
+    """A new network on the CPU, in training mode.
+
+    Its weights depend on name, classes, shape, activation and seed alone; no random state of the caller is touched.
+
+    Args:
+        shape: (C, H, W) of an image.
+        mean, std: one number a channel, of images in [0, 1].
+
+    Raises:
+        UserError: the name or the activation is unknown, or the architecture does not take images of this shape.
+    """
+    if name not in names():
+        raise UserError(f"Unknown network '{name}'; known networks: {', '.join(names())}.")
+    if activation not in ACTIVATIONS:
+        raise UserError(f"Unknown activation '{activation}'; known activations: {', '.join(ACTIVATIONS)}.")
+
+    import torch
+
+    architecture = _architecture(name)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        # Not torch.manual_seed: it would seed the GPUs too, whose state fork_rng does not put back here.
+        torch.default_generator.manual_seed(seed)
+        return architecture(
+            classes=classes, shape=shape, mean=mean, std=std, activation=getattr(torch.nn, ACTIVATIONS[activation])
+        )
+
+
+def _architecture(name: str) -> type[Network]:
+    from experiment.models.network import Network
+
+    module = importlib.import_module(f"{__name__}.{name}")
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Network) and value.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise UserError(f"experiment/models/{name}.py must define one subclass of Network; it defines {len(found)}.")
+    return found[0]

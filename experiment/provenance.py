@@ -1,0 +1,123 @@
+"""Where a number comes from: hardware, software, sources. Nothing in it names the host, its user or its folders."""
+
+import hashlib
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("torch", "torchvision", "pyautoattack", "numpy", "scipy", "scikit-learn", "snakemake")
+ENGINE = ("experiment", "training", "evaluation")  # the rooms that every method shares
+
+
+def now() -> str:
+    """UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def collect(where: torch.device, precision: str, started: str, method: str | None = None) -> dict:
+    """The provenance of a record that is about to be written.
+
+    precision: arithmetic that was used ("fp32", "tf32", "bf16"); method: the folder of methods/ that was used, if any.
+    """
+    sources = {"engine": source_sha256(path for room in ENGINE for path in (ROOT / room).rglob("*.py"))}
+    if method is not None:
+        sources["method"] = source_sha256((ROOT / "methods" / method).glob("*"))
+    return {
+        "hardware": hardware(where),
+        "precision": precision,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "git": git(),
+        "sources": sources,
+        "started": started,
+        "finished": now(),
+    }
+
+
+def hardware(where: torch.device) -> dict:
+    """What ran, and a label by which times may be compared."""
+    threads = torch.get_num_threads()
+    cpu = cpu_model()
+    facts = {"device": where.type, "cpu": cpu, "threads": threads}
+    if where.type == "cuda":
+        name = torch.cuda.get_device_name(where)
+        return {
+            "label": name,
+            **facts,
+            "gpu": name,
+            "gpu_memory_bytes": torch.cuda.get_device_properties(where).total_memory,
+            "driver": _nvidia_smi("driver_version"),
+            "gpu_clock": _nvidia_smi("clocks.sm"),
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+        }
+    return {"label": f"{cpu}, {threads} thread{'s' if threads > 1 else ''}", **facts}
+
+
+def cpu_model() -> str:
+    """The processor's name as the kernel gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def git() -> dict:
+    """Commit and whether tracked files differ from it; null where this is no checkout."""
+    commit = _output(["git", "-C", str(ROOT), "rev-parse", "HEAD"])
+    changes = _output(["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no"])
+    return {"commit": commit, "dirty": None if commit is None else bool(changes)}
+
+
+def source_sha256(paths: Iterable[Path]) -> str:
+    """SHA-256 of files' names (from the project's root) and contents."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in paths if path.is_file()):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(ROOT)} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def peak_memory(where: torch.device) -> tuple[int, str]:
+    """Highest use so far in bytes, and of what: the GPU's allocations, or the whole process on a CPU."""
+    if where.type == "cuda":
+        return torch.cuda.max_memory_allocated(where), "gpu"
+    import resource  # not on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "process"
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _nvidia_smi(field: str) -> str | None:
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] or "0"
+    return _output(["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader", f"--id={first}"])
+
+
+def _output(command: list[str]) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,25 @@
+"""DEAT: replays, with a perturbation drawn afresh for every minibatch."""
+
+import torch.nn.functional as F
+
+from methods import Method
+
+
+class DEAT(Method):
+    """Wang et al., 2021 (dynamic efficient adversarial training): Free's replays, their number grows over epochs.
+
+    Each pass updates the weights with the gradient at the old perturbation, then the perturbation moves; what the
+    last replay makes of it is not used. With one replay the network is trained on uniform noise.
+    """
+
+    least_steps = 1
+
+    def train_batch(self, learner, images, labels, effort):
+        delta = self.threat.random_start(images)
+        for _ in range(effort.steps):
+            logits = learner(images + delta)
+            gradient = learner.descend(F.cross_entropy(logits, labels), logits, delta)
+            delta = self.threat.ascend(images, delta, gradient, effort.step_size)
+
+    def updates(self, effort):
+        return effort.steps

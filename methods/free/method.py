@@ -1,0 +1,30 @@
+"""Free adversarial training."""
+
+import torch
+import torch.nn.functional as F
+
+from methods import Method
+
+
+class Free(Method):
+    """Shafahi et al., 2019: replay each minibatch m times; every backward moves the weights and the perturbation.
+
+    The perturbation is carried: slot i of a minibatch starts from what slot i of the one before ended with, and a
+    short minibatch touches only its own slots. With the option `carry: false` each minibatch starts from zero, as
+    in several re-implementations.
+    """
+
+    least_steps = 1
+
+    def train_batch(self, learner, images, labels, effort):
+        carried = self.state.setdefault("delta", torch.zeros_like(images))
+        delta = self.threat.project(carried[: len(images)])
+        for _ in range(effort.steps):
+            logits = learner((images + delta).clamp(0, 1))
+            gradient = learner.descend(F.cross_entropy(logits, labels), logits, delta)
+            delta = self.threat.project(delta.detach() + effort.step_size * gradient.sign())
+        if self.carry:
+            carried[: len(images)] = delta.detach()
+
+    def updates(self, effort):
+        return effort.steps

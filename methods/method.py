@@ -1,0 +1,43 @@
+"""The contract between a method and the training loop."""
+
+from torch import Tensor
+
+from experiment.effort import Effort
+from experiment.threat import LinfThreat
+
+
+class Method:
+    """How one minibatch becomes weight updates.
+
+    A subclass writes `train_batch` in plain PyTorch and knows nothing of devices, precision or the loop. It must not
+    branch on a tensor's value nor call `.item()`; `capturable = False` declares that it does all the same.
+
+    threat: the threat model; its perturbations come back ready to be differentiated.
+    options: the method's own, from its defaults.yaml and the variant.
+    state: tensors that live across minibatches, by name; what is in it is checkpointed.
+    """
+
+    capturable = True
+    least_steps = 0  # fewer make no sense; 1 where every update is a step
+
+    def __init__(self, threat: LinfThreat, **options):
+        self.threat = threat
+        self.state: dict[str, Tensor] = {}
+        for name, value in options.items():
+            setattr(self, name, value)
+
+    def train_batch(self, learner, images: Tensor, labels: Tensor, effort: Effort) -> None:
+        """Make the weight updates of one minibatch. images: (N, C, H, W) in [0, 1]; labels: (N,) int64.
+
+        What the learner offers (training/learner.py):
+        learner(images): logits of a pass that updates weights; learner.craft(images): of one that only looks for a
+        perturbation; learner.first_layer(images) and learner.rest(hidden): the network in two pieces.
+        learner.input_gradient(loss, delta): the gradient for the perturbation alone, no weight gradients.
+        learner.descend(loss, logits, delta=None): one weight update; returns the gradient for `delta` if given.
+        learner.accumulate(loss, logits=None, wrt=None) and learner.update(lr_scale=1): its two halves.
+        """
+        raise NotImplementedError
+
+    def updates(self, effort: Effort) -> int:
+        """Weight updates that `train_batch` makes of one minibatch."""
+        return 1

@@ -1,0 +1,18 @@
+"""PGD adversarial training."""
+
+import torch.nn.functional as F
+
+from methods import Method
+
+
+class PGD(Method):
+    """Madry et al., 2018: train on the last iterate of a k-step PGD attack from a random start."""
+
+    def train_batch(self, learner, images, labels, effort):
+        delta = self.threat.random_start(images)
+        for _ in range(effort.steps):
+            loss = F.cross_entropy(learner.craft(images + delta), labels)
+            gradient = learner.input_gradient(loss, delta)
+            delta = self.threat.ascend(images, delta, gradient, effort.step_size)
+        logits = learner(images + delta)
+        learner.descend(F.cross_entropy(logits, labels), logits)

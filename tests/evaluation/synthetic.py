@@ -1,0 +1,152 @@
+"""A results folder of made-up but valid records, for tests of what is made from records."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+
+from evaluation.statistics import wilson_interval
+from experiment import record
+
+HARDWARE = "AMD EPYC 7763 64-Core Processor, 2 threads"
+# By label: method, steps rule, base, passes of an epoch (in the last one, for M+), clean and PGD accuracy, steps.
+VARIANTS = {
+    "pgd-7": ("pgd", "constant", None, 8, 0.905, 0.520, 7),
+    "pgd+mplus": ("pgd", "mplus", "pgd-7", 8, 0.912, 0.514, 7),
+    "free-8": ("free", "constant", None, 8, 0.880, 0.478, 8),
+    "free+mplus": ("free", "mplus", "free-8", 8, 0.893, 0.476, 8),
+    "fast": ("fast", "constant", None, 2, 0.921, 0.452, 1),
+    "fast+mplus": ("fast", "mplus", "fast", 3, 0.917, 0.463, 2),
+    "yopo-5-3": ("yopo", "constant", None, 6, 0.876, 0.431, 5),
+    "yopo+mplus": ("yopo", "mplus", "yopo-5-3", 6, 0.882, 0.428, 5),
+    "deat-d": ("deat", "every", None, 5, 0.890, 0.469, 5),
+    "deat+mplus": ("deat", "mplus", "deat-d", 6, 0.895, 0.480, 6),
+}
+ATTACKS = {"clean": 0.0, "pgd-20": 1.0, "margin-20": 1.06, "autoattack": 1.14}  # how hard, against PGD-20
+
+
+def resolved_suite(
+    variants=VARIANTS, *, name="quick", datasets=("digits",), seeds=(0, 1, 2), attacks=tuple(ATTACKS), epochs=24
+) -> dict:
+    """A suite as `Suite.resolved` gives it, in the parts that collating looks at."""
+    return {
+        "suite": name,
+        "datasets": list(datasets),
+        "network": {"name": "small_cnn", "activation": "relu"},
+        "threat": {"norm": "linf", "eps": 0.1},
+        "training": {"epochs": epochs, "batch_size": 64, "checkpoint": "best", "validation_images": 180},
+        "evaluation": {"attacks": [{"name": attack, "images": None} for attack in attacks]},
+        "seeds": list(seeds),
+        "variants": [
+            {"label": label, "method": method, "steps": {"rule": rule}} | ({"base": base} if base else {})
+            for label, (method, rule, base, *_) in variants.items()
+        ],
+    }
+
+
+def write_results(root: Path, resolved: dict, *, collapsed=(), diverged=(), variants=VARIANTS, hardware=None) -> Path:
+    """Write the records of every run of `resolved` under `root`/<suite>, and return that folder.
+
+    collapsed, diverged: (variant, seed) pairs; hardware: label by seed, where it is not the same for all.
+    """
+    folder = root / resolved["suite"]
+    for dataset in resolved["datasets"]:
+        for label, settings in variants.items():
+            for seed in resolved["seeds"]:
+                status = "ok"
+                status = "collapsed" if (label, seed) in collapsed else status
+                status = "diverged" if (label, seed) in diverged else status
+                names = {"suite": resolved["suite"], "dataset": dataset, "variant": label, "seed": seed}
+                label_of = (hardware or {}).get(seed, HARDWARE)
+                _write_run(folder / dataset / label / f"seed{seed}", resolved, names, settings, status, label_of)
+    return folder
+
+
+def edit(path: Path, **changes) -> None:
+    """Change fields of a record; a value of None removes the field."""
+    content = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in content.items() if changes.get(key, 0) is not None}))
+
+
+def _write_run(place: Path, resolved: dict, names: dict, settings: tuple, status: str, hardware: str) -> None:
+    method, rule, _, most, clean, pgd, most_steps = settings
+    seed, total = names["seed"], resolved["training"]["epochs"]
+    rng = np.random.default_rng([seed, *names["variant"].encode(), *names["dataset"].encode()])
+    clean, pgd = clean + rng.normal(0, 0.006), pgd + rng.normal(0, 0.008)
+    event = 16 if status == "collapsed" else 7
+    completed = event + 1 if status == "diverged" else total
+    growth = {"constant": np.ones(total), "every": np.ceil(np.arange(1, total + 1) * most_steps / total) / most_steps}
+    jumps = np.sort(rng.choice(np.arange(1, total), most_steps - 1, replace=False)) if most_steps <= total else [0]
+    growth["mplus"] = (1 + np.searchsorted(jumps, np.arange(total), side="right")) / most_steps
+    share = growth[rule][:completed]
+    steps, passes = np.rint(share * most_steps).astype(int), np.rint(share * most * 23).astype(int)
+    ramp = 1 - np.exp(-(np.arange(completed) + 1) / 6)
+    magnitude = 900 * ramp * (1 + rng.normal(0, 0.03, completed)) + 40 * np.arange(completed)
+    curve = pgd * ramp + rng.normal(0, 0.008, completed)
+    if status == "collapsed":
+        curve[event:], magnitude[event:], clean, pgd = 0.03, magnitude[event:] * 3, clean + 0.03, 0.06
+    seconds = passes * 0.011 * (1 + rng.normal(0, 0.02))
+    provenance = {
+        "hardware": {"label": hardware, "device": "cpu", "threads": 2},
+        "packages": {"torch": "2.15.0"},
+        "git": {"commit": "0" * 40},
+        "sources": {"engine": "0" * 64},
+        "started": "2026-01-01T00:00:00+00:00",
+        "finished": "2026-01-01T00:10:00+00:00",
+    }
+    weights = rng.bytes(32).hex()
+    diverged, best = status == "diverged", int(np.argmax(curve))
+    train = {
+        **{"kind": "train", "version": 1, "status": status, "status_epoch": None if status == "ok" else event},
+        "status_reason": {"ok": None, "collapsed": "PGD accuracy fell", "diverged": "the loss is not finite"}[status],
+        **names,
+        "spec": {"method": method, "steps": {"rule": rule}},
+        "cost": {
+            **{"seconds": float(seconds.sum()), "passes": int(passes.sum()), "data_passes": float(passes.sum() / 23)},
+            **{"forwards": int(passes.sum()), "backwards": int(passes.sum())},
+            "partial_passes": 15 * 23 * total if method == "yopo" else 0,
+            "updates": 23 * total,
+            "images_per_second": float(1437 * completed / seconds.sum()),
+            "seconds_per_pass": float(seconds.sum() / passes.sum()),
+            "peak_memory_bytes": int(450e6 + rng.integers(0, 20e6)),
+            **{"peak_memory_of": "process", "warmup_seconds": 1.0, "parts": 1},
+        },
+        "epochs": {
+            **{"total": total, "completed": completed},
+            **({"best": None, "evaluated": None} if diverged else {"best": best, "evaluated": best}),
+        },
+        "validation": None if diverged else {"clean_accuracy": 0.9, "pgd_accuracy": float(curve.max())},
+        "weights_sha256": weights,
+        "provenance": provenance,
+    }
+    _write(place / "train.json", train)
+    _write_epochs(place / "epochs.csv", steps, passes, seconds, magnitude if rule == "mplus" else None, curve)
+    for attack in (a["name"] for a in resolved["evaluation"]["attacks"]):
+        images = 128 if attack == "autoattack" else 360
+        accuracy = clean if attack == "clean" else max(0, pgd + (1 - ATTACKS.get(attack, 1.0)) * 0.5)
+        correct = round(images * min(accuracy, 1))
+        result = {"images": images, "correct": correct, "accuracy": correct / images, "status": "ok"}
+        result["interval"] = list(wilson_interval(correct, images))
+        if diverged:
+            result = dict.fromkeys(result, None) | {"status": "not-evaluated", "images": 0}
+        common = {"kind": "evaluation", "version": 1, "attack": attack, "settings": {"name": attack}, "flags": []}
+        found = common | names | result | {"seconds": 0.0 if diverged else 12.5}
+        _write(place / "evaluate" / f"{attack}.json", found | {"weights_sha256": weights, "provenance": provenance})
+
+
+def _write(path: Path, content: dict) -> None:
+    """Without the writer's fsync, which would take most of a test's time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record.check(content, str(path)), allow_nan=False))
+
+
+def _write_epochs(path: Path, steps, passes, seconds, magnitude, curve) -> None:
+    header = ["epoch", "seconds", "passes", "partial_passes", "updates", "steps", "step_size", "learning_rate"]
+    header += ["train_loss", "train_accuracy", "magnitude", "validation_clean_accuracy", "validation_fgsm_accuracy"]
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*header, "validation_pgd_accuracy"])
+        for epoch, pgd in enumerate(curve):
+            row = [epoch, seconds[epoch], passes[epoch], 0, 23, steps[epoch], 0.025, 0.05, 1.2, 0.5]
+            writer.writerow([*row, "" if magnitude is None else magnitude[epoch], 0.9, pgd + 0.05, max(pgd, 0)])

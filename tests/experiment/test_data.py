@@ -1,0 +1,291 @@
+"""Data sets: what `prepare` writes, what `load_split` accepts, and the split that every run shares."""
+
+import gzip
+import hashlib
+import pickle
+import shutil
+import struct
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+
+from experiment import data
+from experiment.data import DATASETS, load_split, main, prepare, train_validation_split
+from experiment.download import ARCHIVES, Archive
+from experiment.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+CIFAR10 = ROOT / "data" / "cifar-10-batches-py"
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """The folder of the prepared digits; tests that change a file copy it first."""
+    data_dir = tmp_path_factory.mktemp("data")
+    prepare("digits", data_dir)
+    return data_dir / "prepared" / "digits"
+
+
+def rows(images, labels) -> Counter:
+    return Counter((bytes(image.numpy().tobytes()), int(label)) for image, label in zip(images, labels, strict=True))
+
+
+def mean_and_std(images):
+    pixels = images.double().transpose(0, 1).flatten(1) / 255
+    return pixels.mean(1).tolist(), pixels.std(1).tolist()
+
+
+def test_digits_are_all_of_scikit_learns_images_once_split_and_scaled_to_a_byte(digits):
+    train, test = load_split(digits / "train.safetensors"), load_split(digits / "test.safetensors")
+    for (images, labels), count in ((train, 1437), (test, 360)):
+        assert images.shape == (count, 1, 8, 8)
+        assert (images.dtype, labels.dtype) == (torch.uint8, torch.int64)
+    scale = [round(Fraction(255 * level, 16)) for level in range(17)]
+    source = load_digits()
+    images = torch.tensor([[scale[int(level)] for level in image] for image in source.data], dtype=torch.uint8)
+    assert rows(*train) + rows(*test) == rows(images, source.target)
+
+
+def test_every_class_is_in_both_splits_of_digits(digits):
+    for split in ("train", "test"):
+        labels = load_split(digits / f"{split}.safetensors")[1]
+        assert labels.bincount().min() > 0.07 * len(labels)
+
+
+def test_mean_and_std_are_those_of_the_training_images(digits):
+    mean, std = mean_and_std(load_split(digits / "train.safetensors")[0])
+    assert mean == pytest.approx(DATASETS["digits"].mean, abs=1e-4)
+    assert std == pytest.approx(DATASETS["digits"].std, abs=1e-4)
+
+
+def test_every_data_set_describes_each_of_its_channels():
+    for name, dataset in DATASETS.items():
+        assert dataset.name == name
+        assert len(dataset.mean) == len(dataset.std) == dataset.shape[0]
+        assert dataset.augmentation in ("none", "crop", "crop_flip")
+
+
+def test_preparing_again_gives_the_same_bytes(digits, tmp_path):
+    prepare("digits", tmp_path)
+    for split in ("train", "test"):
+        again = tmp_path / "prepared" / "digits" / f"{split}.safetensors"
+        assert again.read_bytes() == (digits / f"{split}.safetensors").read_bytes()
+    assert len(list(tmp_path.rglob("*.*"))) == 2
+
+
+def test_a_library_that_reads_other_images_is_noticed_before_they_are_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(data.PREPARED_SHA256, ("digits", "test"), "0" * 64)
+    with pytest.raises(UserError, match=r"digits: the test images have SHA-256 .* instead of 0{64}.*constraints.txt"):
+        prepare("digits", tmp_path)
+    assert not (tmp_path / "prepared" / "digits" / "test.safetensors").exists()
+
+
+@settings(max_examples=200, deadline=None)
+@given(position=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
+def test_no_damaged_byte_changes_the_images_unnoticed(digits, tmp_path_factory, position, change):
+    content = bytearray((digits / "test.safetensors").read_bytes())
+    # Half of the draws fall into the header, which is a hundredth of the file.
+    header = 8 + int.from_bytes(content[:8], "little")
+    place = int(2 * position * header) if position < 0.5 else int(position * len(content))
+    content[place] ^= change
+    path = tmp_path_factory.getbasetemp() / "damaged.safetensors"
+    path.write_bytes(content)
+    try:
+        images, labels = load_split(path)
+    except UserError:
+        return
+    expected = load_split(digits / "test.safetensors")
+    assert torch.equal(images, expected[0])
+    assert torch.equal(labels, expected[1])
+
+
+@pytest.mark.parametrize("length", [0, 5, 200, 20_000])
+def test_a_prepared_file_that_is_cut_off_is_damaged(digits, tmp_path, length):
+    path = tmp_path / "test.safetensors"
+    path.write_bytes((digits / "test.safetensors").read_bytes()[:length])
+    with pytest.raises(UserError, match="is damaged.*delete it and run snakemake again"):
+        load_split(path)
+
+
+def test_a_missing_prepared_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=f"{tmp_path}/test.safetensors is missing; run snakemake"):
+        load_split(tmp_path / "test.safetensors")
+
+
+@st.composite
+def splits(draw):
+    images = draw(st.integers(2, 60))
+    validation = draw(st.integers(0, images - 1))
+    return images, validation, draw(st.none() | st.integers(1, images - validation))
+
+
+@given(splits())
+def test_validation_and_training_images_are_disjoint_and_as_many_as_asked_for(asked):
+    count, validation, cap = asked
+    images, labels = torch.arange(count), torch.arange(count) + 1000
+    train, train_labels, held_out, held_out_labels = train_validation_split(images, labels, validation, cap)
+    assert len(held_out) == validation
+    assert len(train) == (cap or count - validation)
+    assert len({*train.tolist(), *held_out.tolist()}) == len(train) + len(held_out)
+    assert torch.equal(train_labels, train + 1000)
+    assert torch.equal(held_out_labels, held_out + 1000)
+
+
+@given(splits(), st.integers())
+def test_a_cap_takes_the_first_of_the_same_training_images_whatever_the_seed(asked, seed):
+    count, validation, cap = asked
+    images = torch.arange(count)
+    torch.manual_seed(seed % 2**32)
+    train, _, held_out, _ = train_validation_split(images, images, validation, cap)
+    torch.manual_seed(0)
+    all_of_them, _, same, _ = train_validation_split(images, images, validation)
+    assert torch.equal(train, all_of_them[: len(train)])
+    assert torch.equal(held_out, same)
+
+
+def test_validation_images_are_those_whose_hashes_sort_first():
+    images = torch.arange(1437)
+    held_out = train_validation_split(images, images, 200)[2]
+    # for i in $(seq 0 1436); do echo "$(printf "validation $i" | sha256sum) $i"; done | sort | head -5
+    assert held_out[:5].tolist() == [1161, 398, 732, 94, 905]
+
+
+@pytest.mark.parametrize(("validation", "cap"), [(10, None), (11, None), (4, 7), (-1, None), (0, 11)])
+def test_asking_for_more_images_than_there_are_is_an_error(validation, cap):
+    images = torch.arange(10)
+    with pytest.raises(UserError, match=rf"{validation} validation images .* into the 10 images"):
+        train_validation_split(images, images, validation, cap)
+
+
+def idx(array: np.ndarray) -> bytes:
+    """The format of MNIST's files: two zero bytes, the type (8: unsigned byte), the number of axes, their lengths."""
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def tiny_fashion_mnist(tmp_path, monkeypatch):
+    """Five training and three test images in the place of Fashion-MNIST: (mirror, expected splits)."""
+    generator, splits, archives = np.random.default_rng(0), {}, []
+    for split, stem, count in (("train", "train", 5), ("test", "t10k", 3)):
+        images = generator.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = generator.integers(0, 10, count, dtype=np.uint8)
+        splits[split] = images, labels
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            raw, name = idx(array), f"{stem}-{kind}-ubyte"
+            (tmp_path / f"{name}.gz").write_bytes(gzip.compress(raw))
+            packed_md5 = hashlib.md5((tmp_path / f"{name}.gz").read_bytes()).hexdigest()
+            raw_file = {f"FashionMNIST/raw/{name}": hashlib.md5(raw).hexdigest()}
+            archives.append(Archive(f"{name}.gz", packed_md5, "FashionMNIST/raw", raw_file))
+        monkeypatch.delitem(data.PREPARED_SHA256, ("fashion_mnist", split))
+    monkeypatch.setitem(ARCHIVES, "fashion_mnist", tuple(archives))
+    monkeypatch.setitem(DATASETS, "fashion_mnist", replace(DATASETS["fashion_mnist"], train_images=5, test_images=3))
+    return tmp_path.as_uri(), splits
+
+
+def test_the_command_downloads_verifies_prepares_and_says_so_in_one_line(tiny_fashion_mnist, tmp_path, capsys):
+    mirror, splits = tiny_fashion_mnist
+    assert main(["fashion_mnist", "--data-dir", str(tmp_path / "data"), "--mirror", mirror]) == 0
+    assert capsys.readouterr().out == "data fashion_mnist: 5 train + 3 test images, checksums verified\n"
+    for split, (images, labels) in splits.items():
+        prepared = load_split(tmp_path / "data" / "prepared" / "fashion_mnist" / f"{split}.safetensors")
+        assert np.array_equal(prepared[0].numpy(), images[:, None])
+        assert np.array_equal(prepared[1].numpy(), labels)
+
+
+def test_files_of_old_torchvision_versions_are_not_read_in_the_place_of_verified_ones(tiny_fashion_mnist, tmp_path):
+    mirror, splits = tiny_fashion_mnist
+    old = tmp_path / "data" / "FashionMNIST" / "processed"
+    old.mkdir(parents=True)
+    for name in ("training.pt", "test.pt"):
+        torch.save((torch.zeros(5, 28, 28, dtype=torch.uint8), torch.zeros(5, dtype=torch.int64)), old / name)
+    prepare("fashion_mnist", tmp_path / "data", [mirror])
+    images = load_split(tmp_path / "data" / "prepared" / "fashion_mnist" / "train.safetensors")[0]
+    assert np.array_equal(images.numpy()[:, 0], splits["train"][0])
+
+
+def test_cifar100_is_read_with_its_fine_labels_and_channels_first(tmp_path, monkeypatch):
+    from torchvision.datasets import CIFAR100
+    from torchvision.datasets.utils import calculate_md5
+
+    folder = tmp_path / CIFAR100.base_folder
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 3072), dtype=np.uint8)
+    batch = {"data": pixels, "fine_labels": [99, 0, 5, 7], "coarse_labels": [1, 1, 1, 1]}
+    for name, content in (("train", batch), ("test", batch), ("meta", {"fine_label_names": ["apple"]})):
+        (folder / name).write_bytes(pickle.dumps(content))
+    for attribute, name in (("train_list", "train"), ("test_list", "test")):
+        monkeypatch.setattr(CIFAR100, attribute, [[name, calculate_md5(folder / name)]])
+    monkeypatch.setattr(CIFAR100, "meta", {**CIFAR100.meta, "md5": calculate_md5(folder / "meta")})
+    images, labels = data._read("cifar100", tmp_path, "train")
+    assert np.array_equal(images.numpy(), pixels.reshape(4, 3, 32, 32))
+    assert labels.tolist() == [99, 0, 5, 7]
+
+
+def test_svhn_is_read_with_channels_first_and_the_digit_0_as_class_0(tmp_path, monkeypatch):
+    import scipy.io
+    from torchvision.datasets import SVHN
+    from torchvision.datasets.utils import calculate_md5
+
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 4), dtype=np.uint8)
+    scipy.io.savemat(tmp_path / "test_32x32.mat", {"X": pixels, "y": np.array([[10], [1], [9], [10]], dtype=np.uint8)})
+    entry = ["", "test_32x32.mat", calculate_md5(tmp_path / "test_32x32.mat")]
+    monkeypatch.setattr(SVHN, "split_list", {**SVHN.split_list, "test": entry})
+    images, labels = data._read("svhn", tmp_path, "test")
+    assert images.shape == (4, 3, 32, 32)
+    assert images[2, 1, 30, 5] == pixels[30, 5, 1, 2]
+    assert (images.dtype, labels.dtype) == (torch.uint8, torch.int64)
+    assert labels.tolist() == [0, 1, 9, 0]
+
+
+@pytest.mark.skipif(not CIFAR10.is_dir(), reason="needs CIFAR-10: python -m experiment.data cifar10 --data-dir data")
+def test_cifar10_is_prepared_with_its_published_mean_and_std(tmp_path):
+    shutil.copytree(CIFAR10, tmp_path / CIFAR10.name, copy_function=lambda source, copy: Path(copy).symlink_to(source))
+    prepare("cifar10", tmp_path)
+    images, labels = load_split(tmp_path / "prepared" / "cifar10" / "train.safetensors")
+    assert labels.bincount().tolist() == [5000] * 10
+    mean, std = mean_and_std(images)
+    assert mean == pytest.approx(DATASETS["cifar10"].mean, abs=1e-4)
+    assert std == pytest.approx(DATASETS["cifar10"].std, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["imagenet"], "data set 'imagenet' is not known; the data sets are cifar10, cifar100, digits"),
+        (
+            ["svhn", "--mirror", "file:///nowhere"],
+            "train_32x32.mat could not be downloaded because every mirror failed",
+        ),
+    ],
+)
+def test_what_the_user_has_to_mend_is_one_sentence_and_exit_code_2(tmp_path, capsys, monkeypatch, arguments, sentence):
+    monkeypatch.setattr("experiment.download._known_mirrors", lambda name: [])
+    assert main([*arguments, "--data-dir", str(tmp_path)]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.splitlines()[-1].startswith(f"error: {sentence}")
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence_too(tmp_path, capsys):
+    (tmp_path / "data").write_text("a file in the way")
+    assert main(["digits", "--data-dir", str(tmp_path / "data")]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_the_module_and_its_checks_load_nothing_that_takes_seconds(tmp_path):
+    program = (
+        f"import sys; from experiment.data import verify_raw; verify_raw('cifar10', {str(tmp_path)!r}); "
+        "print(sorted({'torch', 'torchvision', 'sklearn', 'numpy', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,1 @@
+"""The one training loop, its clock, its steps rules and its learner."""

@@ -1,0 +1,171 @@
+"""The learner: the network as a method sees it, with its optimizer, its precision and the count of its passes."""
+
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Passes:
+    """What has been spent. A pass is a forward and a backward of one minibatch through the whole network."""
+
+    forwards: int = 0
+    backwards: int = 0
+    partial_forwards: int = 0
+    partial_backwards: int = 0
+    updates: int = 0
+
+    as_dict = asdict
+
+
+class Learner:
+    """The network, trained by SGD, handed to `Method.train_batch`.
+
+    network: experiment.models Network on its device.
+    learning_rate: called with the number of updates already made in this minibatch; gives the rate of the next one.
+    magnitude: whose gradient M is taken from: "update", the backward that updates weights; "attack", the last one
+        that made a perturbation; None, no magnitude is computed.
+    crafting_batch_norm: "train" or "eval", the mode of batch norm in `craft`.
+    bf16: run the network under bfloat16 autocast (weights, losses and gradients of weights stay float32).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        magnitude=None,
+        crafting_batch_norm="train",
+        bf16=False,
+    ):
+        self.network = network
+        self.optimizer = optimizer
+        self.passes = Passes()
+        self.last_rate = 0.0  # of the last update
+        self._parameters = list(network.parameters())
+        self._first_parameters = list(network.first_layer.parameters())
+        self._batch_norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self._magnitude_of = magnitude
+        self._crafting_batch_norm = crafting_batch_norm
+        self._bf16 = bf16
+        self._input: Tensor | None = None  # of the last forward: what the magnitude's gradient is taken for
+        self._partial = False  # whether the last forward went through the first layer only
+
+    def begin_batch(self, labels: Tensor, learning_rate) -> None:
+        """Start a minibatch with `labels` (N,); `learning_rate` maps updates made in it to the next one's rate."""
+        self._labels, self._learning_rate = labels, learning_rate
+        self._updates_in_batch = 0
+        self._loss = self._logits = self._gradient = None
+
+    # -- what methods call ------------------------------------------------------------------------------------------
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits (N, classes) of images (N, C, H, W) in [0, 1], in a pass that updates weights."""
+        return self.rest(self.first_layer(images))
+
+    def craft(self, images: Tensor) -> Tensor:
+        """Logits in a pass that only looks for a perturbation."""
+        with self._crafting_mode():
+            return self(images)
+
+    def first_layer(self, images: Tensor) -> Tensor:
+        """Output of the network's first layer; a backward that starts from it alone is a partial pass."""
+        if self._magnitude_of and not images.requires_grad:
+            images = images.detach().requires_grad_()
+        self._input, self._partial = images, True
+        self.passes.partial_forwards += 1
+        with self._autocast():
+            return self.network.first_layer(images)
+
+    def rest(self, hidden: Tensor) -> Tensor:
+        """Logits (N, classes) from the first layer's output."""
+        self._partial = False
+        self.passes.partial_forwards -= 1
+        self.passes.forwards += 1
+        with self._autocast():
+            return self.network.rest(hidden).float()
+
+    def input_gradient(self, loss: Tensor, delta: Tensor) -> Tensor:
+        """dloss/ddelta, and no weight gradients: a third of the cost saved."""
+        self._count_backward()
+        (gradient,) = torch.autograd.grad(loss, [delta])
+        if self._magnitude_of == "attack" and not self._partial:
+            self._gradient = gradient
+        return gradient
+
+    def descend(self, loss: Tensor, logits: Tensor, delta: Tensor | None = None) -> Tensor | None:
+        """One weight update. Returns dloss/ddelta, of the same backward, where `delta` is given."""
+        gradient = self.accumulate(loss, logits, delta)
+        self.update()
+        return gradient
+
+    def accumulate(self, loss: Tensor, logits: Tensor | None = None, wrt: Tensor | None = None) -> Tensor | None:
+        """Add dloss/dweights to the weights' gradients; returns dloss/dwrt where `wrt` is given.
+
+        logits: (N, classes) of this pass, for the training accuracy; None in a partial pass.
+        """
+        self._count_backward()
+        weights = self._first_parameters if self._partial else self._parameters
+        measured = not self._partial and (
+            self._magnitude_of == "update" or (self._magnitude_of == "attack" and wrt is not None)
+        )
+        others = ([] if wrt is None else [wrt]) + ([self._input] if measured else [])
+        gradients = torch.autograd.grad(loss, weights + others)
+        for weight, gradient in zip(weights, gradients, strict=False):
+            weight.grad = gradient if weight.grad is None else weight.grad + gradient
+        if logits is not None:
+            self._loss, self._logits = loss.detach(), logits.detach()
+        if measured:
+            self._gradient = gradients[-1]
+        return None if wrt is None else gradients[len(weights)]
+
+    def update(self, lr_scale: float = 1) -> None:
+        """One step of the optimizer with the accumulated gradients, at `lr_scale` times the scheduled rate."""
+        self.last_rate = self._learning_rate(self._updates_in_batch) * lr_scale
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.last_rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._updates_in_batch += 1
+        self.passes.updates += 1
+
+    # -- what the trainer asks --------------------------------------------------------------------------------------
+
+    def batch_statistics(self) -> Tensor:
+        """Of the minibatch's last pass, on the device and without waiting for it, float64 (3,):
+
+        summed loss, correctly classified adversarial images, and the gradient magnitude: the sum of
+        |dL/d(normalised input)| with L the minibatch mean (reference: the M+ rule), 0 where none was measured.
+        """
+        count = len(self._labels)
+        correct = (self._logits.argmax(1) == self._labels).sum()
+        magnitude = torch.zeros((), device=correct.device)
+        if self._gradient is not None:
+            magnitude = (self._gradient.float().abs() * self.network.std).sum()
+        return torch.stack([self._loss.double() * count, correct.double(), magnitude.double()])
+
+    def _count_backward(self) -> None:
+        if self._partial:
+            self.passes.partial_backwards += 1
+        else:
+            self.passes.backwards += 1
+
+    def _autocast(self):
+        if not self._bf16:
+            return nullcontext()
+        return torch.autocast(self._parameters[0].device.type, dtype=torch.bfloat16)
+
+    @contextmanager
+    def _crafting_mode(self):
+        if self._crafting_batch_norm == "train":
+            yield
+            return
+        for layer in self._batch_norms:
+            layer.eval()
+        try:
+            yield
+        finally:
+            for layer in self._batch_norms:
+                layer.train()

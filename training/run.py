@@ -1,0 +1,132 @@
+"""Train one run and leave its record, its epochs and its weights.
+
+    python -m training.run configs/quick.yaml digits/pgd-7/seed0
+
+An interrupted run goes on from its last checkpoint when the same command is given again.
+"""
+
+import argparse
+import csv
+import io
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+from experiment import provenance, record
+from experiment.data import load_split, train_validation_split
+from experiment.errors import UserError
+from experiment.suite import Run, Suite
+from training.checkpoint import save_weights
+from training.trainer import Trainer, use_bf16
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.run", description=__doc__.partition("\n")[0])
+    parser.add_argument("suite", metavar="SUITE", help="a suite's YAML file, or - for standard input")
+    parser.add_argument("run", metavar="RUN", help="<dataset>/<variant>/seed<k>")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
+    parser.add_argument("--threads", type=int, help="CPU threads; default: PyTorch's own choice")
+    options = parser.parse_args(arguments)
+    try:
+        suite = Suite.load(options.suite)
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        run = suite.run(options.run)
+        print(f"train     {run.folder}", flush=True)
+        summary = train(suite, run, options.results / suite.name / run.folder)
+        print(f"trained   {run.folder}: {summary}", flush=True)
+    except (UserError, OSError, torch.OutOfMemoryError) as error:
+        sys.exit(f"error: {options.run}: {error}")
+
+
+def train(suite: Suite, run: Run, folder: Path) -> str:
+    """Train `run` and write its files into `folder`; returns what to tell the user, in a few words."""
+    started, device, training = provenance.now(), provenance.device(), run.spec["training"]
+    images, labels = load_split(suite.data_file(run.dataset, "train"))
+    split = train_validation_split(images, labels, training["validation_images"], training["max_train_images"])
+    resume = folder / "resume" / "state.pt"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "train.log", "a") as log:
+        trainer = Trainer(
+            run.spec,
+            split,
+            device,
+            resume,
+            suite.resolved["checkpoint_seconds"],
+            log=lambda line: print(line, file=log, flush=True),
+        )
+        trainer.train()
+    evaluated, weights = trainer.weights
+    sha256 = save_weights(folder / "model.safetensors", weights)
+    write_epochs(folder / "epochs.csv", trainer.rows)
+    used_precision = (
+        "bf16" if use_bf16(training["precision"], device) else training["precision"].replace("auto", "fp32")
+    )
+    record.write(
+        folder / "train.json",
+        {
+            **{"kind": "train", "version": 1, "suite": suite.name, "dataset": run.dataset},
+            **{"variant": run.variant, "seed": run.seed},
+            "status": trainer.status,
+            "status_epoch": trainer.status_epoch,
+            "status_reason": trainer.status_reason,
+            "spec": run.spec,
+            "cost": cost(trainer, device),
+            "epochs": {
+                "total": training["epochs"],
+                "completed": len(trainer.rows),
+                "best": trainer.best["epoch"] if trainer.best else None,
+                "evaluated": evaluated,
+            },
+            "validation": validation_at(trainer.rows, evaluated),
+            "weights_sha256": sha256,
+            "provenance": provenance.collect(device, used_precision, started, run.spec["method"]),
+        },
+    )
+    shutil.rmtree(resume.parent, ignore_errors=True)
+    seconds = f"{trainer.clock.seconds:.1f} s, {trainer.learner.passes.backwards} passes"
+    return f"{seconds}, {trainer.status}" + (f" at epoch {trainer.status_epoch}" if trainer.status != "ok" else "")
+
+
+def cost(trainer: Trainer, device: torch.device) -> dict:
+    """What the run took, by the clock and by count."""
+    seconds, passes = trainer.clock.seconds, trainer.learner.passes
+    memory, memory_of = provenance.peak_memory(device)
+    return {
+        "seconds": seconds,
+        "passes": passes.backwards,
+        "data_passes": passes.backwards / len(trainer.batches),
+        "forwards": passes.forwards,
+        "backwards": passes.backwards,
+        "partial_passes": passes.partial_backwards,
+        "updates": passes.updates,
+        "images_per_second": len(trainer.rows) * len(trainer.batches.images) / seconds,
+        "seconds_per_pass": seconds / passes.backwards,
+        "peak_memory_bytes": memory,
+        "peak_memory_of": memory_of,
+        "warmup_seconds": 0.0,
+        "parts": trainer.parts,
+    }
+
+
+def validation_at(rows: list[dict], epoch: int | None) -> dict | None:
+    """Validation accuracies at the epoch that is evaluated."""
+    if epoch is None:
+        return None
+    row = rows[epoch]
+    return {"clean_accuracy": row["validation_clean_accuracy"], "pgd_accuracy": row["validation_pgd_accuracy"]}
+
+
+def write_epochs(path: Path, rows: list[dict]) -> None:
+    """epochs.csv: one row an epoch; empty where nothing was measured."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    record.write_atomically(path, text.getvalue().encode())
+
+
+if __name__ == "__main__":
+    main()

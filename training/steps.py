@@ -1,0 +1,252 @@
+"""Steps rules: how many adversarial iterations each epoch uses, and how long they are. Pure Python, no tensors.
+
+    python -m training.steps mplus-2021 --first 1 --most 8 --gamma 1.01 --step-size 10/255 --eps 8/255 FILE
+
+replays logged magnitudes (one an epoch, one a line) through a rule and prints the step count of each epoch.
+"""
+
+import argparse
+import math
+import sys
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+
+from experiment.effort import Effort
+from experiment.errors import UserError
+from experiment.quantity import quantity
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a rule may see of an epoch: its gradient magnitude and the accuracy on the adversarial training images."""
+
+    magnitude: float
+    accuracy: float
+
+
+class StepsRule:
+    """Decides the effort of each epoch. Its fields are its parameters, as in a suite's `steps`."""
+
+    magnitude_of: str | None = None  # "update" or "attack": the backward whose gradient's magnitude the rule asks for
+
+    def effort_for(self, epoch: int) -> Effort:
+        """The effort of an epoch (0-based), asked for before it."""
+        raise NotImplementedError
+
+    def end_epoch(self, epoch: int, statistics: Statistics) -> None:
+        """Take note of an epoch that is over."""
+
+    def state_dict(self) -> dict:
+        """What must survive an interruption."""
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        for key, value in state.items():
+            setattr(self, key, value)
+
+
+@dataclass
+class Constant(StepsRule):
+    """The same effort in every epoch."""
+
+    steps: int
+    step_size: float
+
+    def effort_for(self, epoch):
+        return Effort(self.steps, self.step_size)
+
+
+@dataclass
+class Every(StepsRule):
+    """DEAT-d (Wang et al., 2021): one more step every d epochs, n(e) = min(floor(e/d) + first, most)."""
+
+    first: int
+    most: int
+    d: int
+    step_size: float
+
+    def effort_for(self, epoch):
+        return Effort(min(epoch // self.d + self.first, self.most), self.step_size)
+
+
+@dataclass
+class Accuracy(StepsRule):
+    """DEAT-p (Wang et al., 2021): one more step after an epoch with adversarial training accuracy above a threshold."""
+
+    first: int
+    most: int
+    threshold: float
+    step_size: float
+
+    def __post_init__(self):
+        self.n = self.first
+
+    def effort_for(self, epoch):
+        return Effort(self.n, self.step_size)
+
+    def end_epoch(self, epoch, statistics):
+        if statistics.accuracy > self.threshold and self.n < self.most:
+            self.n += 1
+
+    def state_dict(self):
+        return {"n": self.n}
+
+
+@dataclass
+class Amata(StepsRule):
+    """Amata (Ye et al., 2021): K(e) = first + int((most - first) e / epochs), steps of total/K(e).
+
+    `most` is thus reached by no epoch of the run, as in the published re-implementation.
+    """
+
+    first: int
+    most: int
+    total: float
+    epochs: int
+
+    def effort_for(self, epoch):
+        steps = self.first + (self.most - self.first) * epoch // self.epochs
+        return Effort(steps, self.total / steps)
+
+
+class GradientMagnitude(StepsRule):
+    """M+ (Wang et al., 2021): the magnitude M of the input gradient tells when one more step is worth it.
+
+    One more step after epoch 0, whatever M; after epoch 1 the threshold T = gamma M is set; from epoch 2 on, M > T
+    makes it one more and sets T = gamma M anew (with the M that was measured at the old n).
+    """
+
+    def __post_init__(self):
+        self.n = self.first
+        self.threshold: float | None = None
+
+    def end_epoch(self, epoch, statistics):
+        if epoch == 0:
+            self.n = min(self.n + 1, self.most)
+        elif epoch == 1:
+            self.threshold = self.gamma * statistics.magnitude
+        elif (statistics.magnitude > self.threshold and self.n < self.most) or self.forced():
+            self.threshold = self.gamma * statistics.magnitude
+            self.n += 1
+
+    def forced(self) -> bool:
+        """Whether n grows whatever M is."""
+        return False
+
+    def state_dict(self):
+        return {"n": self.n, "threshold": self.threshold}
+
+
+@dataclass
+class MPlus(GradientMagnitude):
+    """M+ in its later form: no forced growth, step size max(eps/n, step_size), M from the update's backward."""
+
+    first: int
+    most: int
+    gamma: float
+    step_size: float
+    eps: float
+
+    magnitude_of = "update"
+
+    def effort_for(self, epoch):
+        return Effort(self.n, max(self.eps / self.n, self.step_size) if self.n else self.step_size)
+
+
+@dataclass
+class MPlus2021(GradientMagnitude):
+    """M+ as it made the paper's Table 1: fixed step size, M from the last backward that moved the perturbation.
+
+    A `host` (a method with a separate weight update, such as PGD) must grow until step_size * n >= eps, past `most`
+    if need be.
+    """
+
+    first: int
+    most: int
+    gamma: float
+    step_size: float
+    eps: float
+    host: bool = False
+
+    magnitude_of = "attack"
+
+    def effort_for(self, epoch):
+        return Effort(self.n, self.step_size)
+
+    def forced(self):
+        return self.host and self.step_size * self.n < self.eps * (1 - 1e-9)  # 4 steps of eps/4 are enough
+
+
+RULES = {
+    "constant": Constant,
+    "every": Every,
+    "accuracy": Accuracy,
+    "amata": Amata,
+    "mplus": MPlus,
+    "mplus-2021": MPlus2021,
+}
+
+
+def build(steps: dict, *, eps: float, epochs: int) -> StepsRule:
+    """The rule that a resolved variant's `steps` describes. eps in pixel units; epochs of the whole run."""
+    cls = RULES[steps["rule"]]
+    wanted = {field.name for field in fields(cls)}
+    known = {**steps, "eps": eps, "epochs": epochs}
+    return cls(**{key: value for key, value in known.items() if key in wanted})
+
+
+def replay(rule: StepsRule, magnitudes: list[float]) -> list[int]:
+    """Steps used in each epoch when its magnitude is what is given, one an epoch."""
+    used = []
+    for epoch, magnitude in enumerate(magnitudes):
+        used.append(rule.effort_for(epoch).steps)
+        rule.end_epoch(epoch, Statistics(magnitude, accuracy=math.nan))
+    return used
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.steps", description="Replay magnitudes through a rule.")
+    rules = parser.add_subparsers(dest="rule", required=True)
+    for name, cls in RULES.items():
+        if cls.magnitude_of is None:
+            continue
+        options = rules.add_parser(name, help=cls.__doc__.partition("\n")[0])
+        for field in fields(cls):
+            flag = "--" + field.name.replace("_", "-")
+            if field.type is bool:
+                options.add_argument(flag, action="store_true", help="force growth until step_size * n >= eps")
+            else:
+                kind = int if field.type is int else str
+                options.add_argument(flag, type=kind, required=field.default is MISSING)
+        options.add_argument("file", type=Path, metavar="FILE", help="magnitudes, one an epoch, one a line")
+    chosen = vars(parser.parse_args(arguments))
+    try:
+        file, rule = chosen.pop("file"), RULES[chosen.pop("rule")]
+        eps = quantity(chosen["eps"], "--eps")
+        numbers = {key: quantity(chosen[key], f"--{key}", eps) for key in chosen if isinstance(chosen[key], str)}
+        magnitudes = read_magnitudes(file)
+        print("\n".join(map(str, replay(rule(**{**chosen, **numbers}), magnitudes))))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def read_magnitudes(file: Path) -> list[float]:
+    """Finite, non-negative numbers, one a line. Raises UserError naming the line."""
+    try:
+        lines = file.read_text().split("\n")
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}; give a file of magnitudes, one a line") from None
+    magnitudes = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                magnitudes.append(float(line))
+            except ValueError:
+                magnitudes.append(math.nan)
+            if not (math.isfinite(magnitudes[-1]) and magnitudes[-1] >= 0):
+                raise UserError(f"{file}, line {number}: {line.strip()!r} is no magnitude (a finite number >= 0)")
+    return magnitudes
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""The training loop, the same for every method and steps rule."""
+
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from experiment import models
+from experiment.data import DATASETS
+from experiment.threat import THREATS
+from methods import load
+from training import checkpoint, steps
+from training.batches import Batches, seeded
+from training.clock import Clock
+from training.collapse import Watch
+from training.learner import Learner, Passes
+from training.lr import learning_rate
+from training.validation import validate
+
+NOISE, VALIDATION = 1, 2  # streams of random numbers beside those of the minibatches
+
+
+class Trainer:
+    """Trains one run and can be interrupted at any moment.
+
+    spec: a resolved run (experiment.suite.Run.spec); split: (train images, train labels, validation images,
+    validation labels) as uint8 and int64 tensors; resume: the file that checkpoints go to every
+    `checkpoint_seconds`; log: called with a line of text after every epoch.
+    """
+
+    def __init__(
+        self,
+        spec: dict,
+        split: tuple[Tensor, ...],
+        device: torch.device,
+        resume: Path,
+        checkpoint_seconds: float,
+        log=print,
+    ):
+        training, dataset, eps, seed = spec["training"], DATASETS[spec["dataset"]], spec["threat"]["eps"], spec["seed"]
+        self.spec, self.device, self._resume, self._log = spec, device, resume, log
+        self._checkpoint_seconds = checkpoint_seconds
+        train_images, train_labels, self._val_images, self._val_labels = (tensor.to(device) for tensor in split)
+        self.batches = Batches(train_images, train_labels, training["batch_size"], seed, dataset.augmentation)
+        self._noise = seeded(device, seed, NOISE)
+        self.rule = steps.build(spec["steps"], eps=eps, epochs=training["epochs"])
+        self.method = load(spec["method"])(THREATS[spec["threat"]["norm"]](eps, self._noise), **spec["options"])
+        network = models.build(
+            spec["network"]["name"],
+            classes=dataset.classes,
+            shape=dataset.shape,
+            mean=dataset.mean,
+            std=dataset.std,
+            activation=spec["network"]["activation"],
+            seed=seed,
+        ).to(device)
+        optimizer = torch.optim.SGD(
+            network.parameters(),
+            lr=training["lr"],
+            momentum=training["momentum"],
+            weight_decay=training["weight_decay"],
+        )
+        self.learner = Learner(
+            network,
+            optimizer,
+            magnitude=self.rule.magnitude_of,
+            crafting_batch_norm=training["crafting_batch_norm"],
+            bf16=use_bf16(training["precision"], device),
+        )
+        self.clock = Clock(device)
+        self.watch = Watch()
+        self.rows: list[dict] = []  # one an epoch, the columns of epochs.csv
+        self.best: dict | None = None  # epoch, PGD accuracy and weights of the best checkpoint so far
+        self.status, self.status_epoch, self.status_reason = "ok", None, None
+        self.parts = 1
+        self._epoch = self._batch = 0
+        self._sums = torch.zeros(3, dtype=torch.float64, device=device)
+        self._at_epoch_start = (0.0, asdict(Passes()))
+        self._load()
+
+    def train(self) -> None:
+        """Train to the end, or until the loss is no longer finite."""
+        self.learner.network.train()
+        saved = time.monotonic()
+        while self._epoch < self.spec["training"]["epochs"] and self.status != "diverged":
+            effort = self.rule.effort_for(self._epoch)
+            self.clock.start()
+            for images, labels in self.batches.epoch(self._epoch, self._batch):
+                self._train_batch(images, labels, effort)
+                if time.monotonic() - saved > self._checkpoint_seconds:
+                    self.clock.stop()
+                    self._save()
+                    saved = time.monotonic()
+                    self.clock.start()
+            self.clock.stop()
+            self._end_epoch(effort)
+
+    @property
+    def weights(self) -> tuple[int | None, dict[str, Tensor]]:
+        """Epoch and weights of the checkpoint that the protocol evaluates."""
+        last = len(self.rows) - 1 if self.rows and self.status != "diverged" else None
+        if self.spec["training"]["checkpoint"] == "last" or self.best is None:
+            return last, self.learner.network.state_dict()
+        return self.best["epoch"], self.best["weights"]
+
+    def _train_batch(self, images, labels, effort) -> None:
+        training, updates = self.spec["training"], self.method.updates(effort)
+        minibatches = training["epochs"] * len(self.batches)
+        position = self._epoch * len(self.batches) + self._batch
+        share = 1 / updates if training["schedule"]["unit"] == "update" else 0
+        self.learner.begin_batch(labels, lambda done: learning_rate(training, minibatches, position + done * share))
+        self.method.train_batch(self.learner, images, labels, effort)
+        self._sums += self.learner.batch_statistics()
+        self._batch += 1
+
+    def _end_epoch(self, effort) -> None:
+        loss, correct, magnitude = self._sums.tolist()
+        images = len(self.batches.images)
+        statistics = steps.Statistics(magnitude=magnitude, accuracy=correct / images)
+        validation = None
+        if math.isfinite(loss):
+            validation = validate(
+                self.learner.network,
+                self._val_images,
+                self._val_labels,
+                self.spec["threat"]["eps"],
+                self.spec["training"]["validation_steps"],
+                seeded(self.device, self.spec["seed"], VALIDATION, self._epoch),
+            )
+            self.rule.end_epoch(self._epoch, statistics)
+            if self.best is None or validation.pgd > self.best["pgd_accuracy"]:
+                weights = {name: tensor.clone() for name, tensor in self.learner.network.state_dict().items()}
+                self.best = {"epoch": self._epoch, "pgd_accuracy": validation.pgd, "weights": weights}
+            if self.status == "ok" and (reason := self.watch.collapsed(validation)):
+                self.status, self.status_epoch, self.status_reason = "collapsed", self._epoch, reason
+        else:
+            self.status, self.status_epoch = "diverged", self._epoch
+            self.status_reason = "the training loss is not finite"
+        self._note(effort, loss / images, statistics, validation)
+        self._epoch, self._batch = self._epoch + 1, 0
+        self._sums.zero_()
+        self._at_epoch_start = (self.clock.seconds, asdict(self.learner.passes))
+
+    def _note(self, effort, loss, statistics, validation) -> None:
+        """One row of epochs.csv, and the same as a line of the log."""
+        seconds, before = self._at_epoch_start
+        spent = {key: value - before[key] for key, value in asdict(self.learner.passes).items()}
+        row = {
+            "epoch": self._epoch,
+            "seconds": self.clock.seconds - seconds,
+            "passes": spent["backwards"],
+            "partial_passes": spent["partial_backwards"],
+            "updates": spent["updates"],
+            "steps": effort.steps,
+            "step_size": effort.step_size,
+            "learning_rate": self.learner.last_rate,
+            "train_loss": finite(loss),
+            "train_accuracy": statistics.accuracy,
+            "magnitude": finite(statistics.magnitude) if self.rule.magnitude_of else None,
+            "validation_clean_accuracy": validation.clean if validation else None,
+            "validation_fgsm_accuracy": validation.fgsm if validation else None,
+            "validation_pgd_accuracy": validation.pgd if validation else None,
+        }
+        self.rows.append(row)
+        shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in row.items()}
+        self._log("  ".join(f"{key} {value}" for key, value in shown.items() if value is not None))
+
+    def _state(self) -> dict:
+        return {
+            "network": self.learner.network.state_dict(),
+            "optimizer": self.learner.optimizer.state_dict(),
+            "passes": asdict(self.learner.passes),
+            "last_rate": self.learner.last_rate,
+            "noise": self._noise.get_state(),
+            "method": self.method.state,
+            "rule": self.rule.state_dict(),
+            "watch": self.watch.state_dict(),
+            "seconds": self.clock.seconds,
+            "sums": self._sums,
+            "position": [self._epoch, self._batch],
+            "at_epoch_start": list(self._at_epoch_start),
+            "rows": self.rows,
+            "best": self.best,
+            "status": [self.status, self.status_epoch, self.status_reason],
+            "parts": self.parts,
+        }
+
+    def _save(self) -> None:
+        checkpoint.save_resume(self._resume, {"spec": self.spec, **self._state()})
+
+    def _load(self) -> None:
+        state = checkpoint.load_resume(self._resume, self.device)
+        if state is None or state["spec"] != self.spec:  # a checkpoint of another specification is no use
+            return
+        self.learner.network.load_state_dict(state["network"])
+        self.learner.optimizer.load_state_dict(state["optimizer"])
+        self.learner.passes = Passes(**state["passes"])
+        self.learner.last_rate = state["last_rate"]
+        self._noise.set_state(state["noise"].cpu())
+        self.method.state = state["method"]
+        self.rule.load_state_dict(state["rule"])
+        self.watch.load_state_dict(state["watch"])
+        self.clock.seconds = state["seconds"]
+        self._sums = state["sums"]
+        self._epoch, self._batch = state["position"]
+        self._at_epoch_start = tuple(state["at_epoch_start"])
+        self.rows, self.best = state["rows"], state["best"]
+        self.status, self.status_epoch, self.status_reason = state["status"]
+        self.parts = state["parts"] + 1
+        self._log(f"resumed at epoch {self._epoch}, minibatch {self._batch}")
+
+
+def use_bf16(precision: str, device: torch.device) -> bool:
+    """Whether training passes run in bfloat16: when asked for, or on "auto" on a GPU that has it."""
+    return precision == "bf16" or (precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())
+
+
+def finite(value: float) -> float | None:
+    """The value, or None where it is no finite number: records hold none."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,42 @@
+"""What the validation split says of a network after an epoch; outside the clock."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from experiment.pgd import attack
+from experiment.threat import LinfThreat
+
+BATCH_SIZE = 500
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """Fractions of the validation split: unattacked, under one signed gradient step of eps, and under PGD."""
+
+    clean: float
+    fgsm: float
+    pgd: float
+
+
+def validate(
+    network: nn.Module, images: Tensor, labels: Tensor, eps: float, steps: int, generator: torch.Generator
+) -> Accuracies:
+    """Attack the validation split, uint8 images (N, C, H, W), with FGSM and with `steps` PGD steps of eps/4.
+
+    The network is put in evaluation mode and back.
+    """
+    threat = LinfThreat(eps, generator)
+    clean = fgsm = pgd = 0
+    network.eval()
+    try:
+        for x, y in zip(images.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True):
+            x = x.float().div_(255)
+            with torch.no_grad():
+                clean += (network(x).argmax(1) == y).sum().item()
+            fgsm += attack(network, x, y, threat, steps=1, step_size=eps, random_start=False).robust.sum().item()
+            pgd += attack(network, x, y, threat, steps=steps, step_size=eps / 4).robust.sum().item()
+    finally:
+        network.train()
+    return Accuracies(clean / len(images), fgsm / len(images), pgd / len(images))
