@@ -35,6 +35,8 @@ wildcard_constraints:
 rule all:
     input:
         RESULTS + "/runs.csv",
+    message:
+        "all results of the suite are there"
 
 
 rule data:
@@ -44,6 +46,8 @@ rule data:
     params:
         dir=suite.resolved["data_dir"],
         mirrors=lambda w: suite.resolved["mirrors"].get(w.dataset, []),
+    message:
+        "data {wildcards.dataset}"
     priority: 1  # what cannot be had should be known before anything is trained
     shell:
         "{PYTHON} -m experiment.data {wildcards.dataset} --data-dir {params.dir:q} --mirror {params.mirrors:q}"
@@ -59,6 +63,8 @@ rule train:
         weights=RUN + "/model.safetensors",
     params:
         spec=lambda w: suite.run(f"{w.dataset}/{w.variant}/seed{w.seed}").spec,
+    message:
+        "train {wildcards.dataset} {wildcards.variant} seed {wildcards.seed}"
     threads: workflow.cores  # a timed run has the machine to itself
     shell:
         "{PYTHON} -m training.run - {wildcards.dataset}/{wildcards.variant}/seed{wildcards.seed}"
@@ -75,6 +81,8 @@ rule evaluate:
         verdicts=RUN + "/evaluate/{attack}.robust.npy",
     params:
         settings=lambda w: suite.attack(w.attack),
+    message:
+        "evaluate {wildcards.dataset} {wildcards.variant} seed {wildcards.seed} {wildcards.attack}"
     threads: 1
     shell:
         "{PYTHON} -m evaluation.run - {wildcards.dataset}/{wildcards.variant}/seed{wildcards.seed}"
@@ -86,16 +94,23 @@ rule collate:
         [f"{RESULTS}/{run.folder}/evaluate/{attack}.json" for run in suite.runs() for attack in suite.attacks],
     output:
         RESULTS + "/runs.csv",
-        expand(
+        summary=RESULTS + "/summary.txt",
+        tables=expand(
             RESULTS + "/tables/{table}.{format}",
             table=["robustness", "cost", "mplus_effect"],
             format=["csv", "md", "tex"],
         ),
-        directory(RESULTS + "/plots"),
+        plots=directory(RESULTS + "/plots"),
     params:
         suite=suite.resolved,
+    message:
+        "collate"
     shell:
-        "{PYTHON} -m evaluation.collate - <<< {SUITE:q}"
+        "{PYTHON} -m evaluation.collate - <<< {SUITE:q} > {output.summary}"
+
+
+onsuccess:
+    shell("cat " + RESULTS + "/summary.txt")
 
 
 onerror:

@@ -55,7 +55,7 @@ def attack(settings: dict, network: nn.Module, images: Tensor, labels: Tensor, s
 
 
 def verify(network, images: Tensor, adversarial: Tensor, labels: Tensor, threat, flags: list[str]) -> Verdicts:
-    """Classify clean and adversarial images anew: an image is robust unless it, or an admissible attack, is misclassified.
+    """Classify clean and adversarial images anew: an image counts as robust if it and what was made of it are right.
 
     An adversarial image outside the threat model does not count, and is flagged.
     """

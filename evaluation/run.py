@@ -20,7 +20,7 @@ from torch import nn
 
 from evaluation.attacks import attack
 from evaluation.statistics import wilson_interval
-from experiment import models, provenance, record
+from experiment import models, precision, provenance, record
 from experiment.data import DATASETS, load_split
 from experiment.errors import UserError
 from experiment.suite import Run, Suite
@@ -58,6 +58,7 @@ def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
     evaluated = trained["status"] != "diverged"
     parts = folder / "evaluate" / f".{name}.parts"
     if evaluated:
+        precision.apply("fp32")
         network = load_network(run, folder / "model.safetensors").to(device)
         identity = {"weights": trained["weights_sha256"], "settings": settings}
         robust, flags, seconds = in_chunks(settings, network, images, labels, parts, identity)

@@ -19,7 +19,7 @@ from experiment.data import load_split, train_validation_split
 from experiment.errors import UserError
 from experiment.suite import Run, Suite
 from training.checkpoint import save_weights
-from training.trainer import Trainer, use_bf16
+from training.trainer import Trainer
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -48,7 +48,7 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
     split = train_validation_split(images, labels, training["validation_images"], training["max_train_images"])
     resume = folder / "resume" / "state.pt"
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "train.log", "a") as log:
+    with open(folder / "train.log", "a" if resume.exists() else "w") as log:
         trainer = Trainer(
             run.spec,
             split,
@@ -61,9 +61,6 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
     evaluated, weights = trainer.weights
     sha256 = save_weights(folder / "model.safetensors", weights)
     write_epochs(folder / "epochs.csv", trainer.rows)
-    used_precision = (
-        "bf16" if use_bf16(training["precision"], device) else training["precision"].replace("auto", "fp32")
-    )
     record.write(
         folder / "train.json",
         {
@@ -82,7 +79,7 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
             },
             "validation": validation_at(trainer.rows, evaluated),
             "weights_sha256": sha256,
-            "provenance": provenance.collect(device, used_precision, started, run.spec["method"]),
+            "provenance": provenance.collect(device, trainer.precision, started, run.spec["method"]),
         },
     )
     shutil.rmtree(resume.parent, ignore_errors=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from experiment import models
+from experiment import models, precision
 from experiment.data import DATASETS
 from experiment.threat import THREATS
 from methods import load
@@ -57,6 +57,8 @@ class Trainer:
             activation=spec["network"]["activation"],
             seed=seed,
         ).to(device)
+        self.precision = precision.resolve(training["precision"], device)
+        precision.apply(self.precision)
         optimizer = torch.optim.SGD(
             network.parameters(),
             lr=training["lr"],
@@ -68,7 +70,7 @@ class Trainer:
             optimizer,
             magnitude=self.rule.magnitude_of,
             crafting_batch_norm=training["crafting_batch_norm"],
-            bf16=use_bf16(training["precision"], device),
+            bf16=self.precision == "bf16",
         )
         self.clock = Clock(device)
         self.watch = Watch()
@@ -211,11 +213,6 @@ class Trainer:
         self.status, self.status_epoch, self.status_reason = state["status"]
         self.parts = state["parts"] + 1
         self._log(f"resumed at epoch {self._epoch}, minibatch {self._batch}")
-
-
-def use_bf16(precision: str, device: torch.device) -> bool:
-    """Whether training passes run in bfloat16: when asked for, or on "auto" on a GPU that has it."""
-    return precision == "bf16" or (precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())
 
 
 def finite(value: float) -> float | None:

@@ -29,7 +29,7 @@ class Network(nn.Module):
 
     An architecture is a subclass whose constructor takes `classes, shape, mean, std, activation` (a class of
     torch.nn, to be called wherever the network has a nonlinearity) and hands the three parts to this one.
-    Activations are never in place: attacks and GradAlign's second backward may need what they would overwrite.
+    Activations are never in place: a smooth one needs its input in the backward, and an in-place ReLU is no faster.
     """
 
     def __init__(

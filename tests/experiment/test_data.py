@@ -202,6 +202,19 @@ def test_the_command_downloads_verifies_prepares_and_says_so_in_one_line(tiny_fa
         assert np.array_equal(prepared[1].numpy(), labels)
 
 
+def test_a_damaged_raw_file_is_neither_read_nor_replaced(tiny_fashion_mnist, tmp_path, capsys):
+    mirror, _ = tiny_fashion_mnist
+    prepare("fashion_mnist", tmp_path / "data", [mirror])
+    raw = tmp_path / "data" / "FashionMNIST" / "raw" / "train-labels-idx1-ubyte"
+    damaged = raw.read_bytes()[:-1] + b"\xff"
+    raw.write_bytes(damaged)
+    shutil.rmtree(tmp_path / "data" / "prepared")
+    assert main(["fashion_mnist", "--data-dir", str(tmp_path / "data"), "--mirror", mirror]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {raw} is damaged: its MD5 is ")
+    assert raw.read_bytes() == damaged
+    assert not (tmp_path / "data" / "prepared").exists()
+
+
 def test_files_of_old_torchvision_versions_are_not_read_in_the_place_of_verified_ones(tiny_fashion_mnist, tmp_path):
     mirror, splits = tiny_fashion_mnist
     old = tmp_path / "data" / "FashionMNIST" / "processed"

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torchvision.models.vgg import cfgs, make_layers
 
 from experiment import models
 from experiment.errors import UserError
@@ -16,6 +17,7 @@ MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 PARAMETERS = {"preact_resnet18": 11_172_170, "vgg16_bn": 14_728_266, "wide_resnet34_10": 46_160_474}
 EVERY_NETWORK = models.names()
 SHAPES = {name: [CIFAR] if name == "vgg16_bn" else [DIGITS, FASHION, CIFAR] for name in EVERY_NETWORK}
+LAYERS = (nn.Conv2d, nn.BatchNorm2d)
 SMOOTH = [activation for activation in models.ACTIVATIONS if activation != "relu"]
 
 every_network = pytest.mark.parametrize(("name", "shape"), [(name, shapes[0]) for name, shapes in SHAPES.items()])
@@ -97,6 +99,18 @@ def test_building_leaves_every_random_state_of_the_caller_alone(monkeypatch):
 @pytest.mark.parametrize(("name", "parameters"), PARAMETERS.items())
 def test_parameter_counts_are_those_of_the_literature(name, parameters):
     assert sum(p.numel() for p in build(name).parameters()) == parameters
+
+
+def test_vgg_computes_what_torchvisions_vgg16_bn_computes():
+    network, reference = build("vgg16_bn"), make_layers(cfgs["D"], batch_norm=True)
+    ours = [network.first_layer[1], *(module for module in network.body if isinstance(module, LAYERS))]
+    theirs = [module for module in reference if isinstance(module, LAYERS)]
+    for one, other in zip(ours, theirs, strict=True):
+        other.load_state_dict(one.state_dict())
+    x = torch.rand(2, *CIFAR)
+    with torch.no_grad():
+        normalised = network.first_layer[0](x)
+        assert_same_logits(network(x), network.classifier(reference(normalised).flatten(1)))
 
 
 def test_wide_resnet_convolutions_start_with_variance_two_over_fan_out():
