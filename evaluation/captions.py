@@ -41,7 +41,7 @@ def describe_protocol(resolved: dict, runs: pd.DataFrame) -> str:
         f"Data: {', '.join(resolved['datasets'])}; network: {network['name']} ({network['activation']}); {norm} ball "
         f"of eps = {format_eps(threat['eps'])}; {training['epochs']} epochs; evaluated at "
         f"{CHECKPOINTS[training['checkpoint']]}; {len(seeds)} seed{'s' * (len(seeds) > 1)} "
-        f"({', '.join(map(str, seeds))}); trained on {'; '.join(sorted(set(runs['hardware'])))}.",
+        f"({', '.join(map(str, seeds))}); trained on {' and '.join(sorted(set(runs['hardware'])))}.",
         *([f"Departures: {'; '.join(overrides)}."] if overrides else []),
         f"Mean ± sample standard deviation over seeds, {NOTHING} where there is none.",
         *([f"M+ under {' and '.join(dict.fromkeys(own))} is this suite's own definition."] if own else []),
@@ -52,12 +52,14 @@ def describe_protocol(resolved: dict, runs: pd.DataFrame) -> str:
 def describe_attacks(resolved: dict, runs: pd.DataFrame) -> str:
     """How many test images each attack had, and what margin-<k> is; ends in a full stop."""
     used = runs[runs["evaluation_status"] == "ok"]
-    several = used["dataset"].nunique() > 1
-    counts = [
-        f"{f'{dataset} ' if several else ''}{attack} {' or '.join(map(str, sorted(rows['images'].unique())))}"
-        for (dataset, attack), rows in used.groupby(["dataset", "attack"], sort=False)
-    ]
-    sentences = [f"Test images: {', '.join(counts) or 'none'}."]
+    counts = {}
+    for dataset, rows in used.groupby("dataset", sort=False):
+        images = rows.groupby("attack", sort=False)["images"].unique()
+        counts[dataset] = ", ".join(f"{attack} {' or '.join(map(str, sorted(n)))}" for attack, n in images.items())
+    if len(set(counts.values())) == 1:
+        counts = {"": next(iter(counts.values()))}
+    shown = "; ".join(f"{dataset} {text}".strip() for dataset, text in counts.items())
+    sentences = [f"Test images: {shown or 'none'}."]
     margins = [attack for attack in attack_names(resolved) if attack.startswith("margin-")]
     if margins:
         sentences.append(
@@ -68,11 +70,14 @@ def describe_attacks(resolved: dict, runs: pd.DataFrame) -> str:
 
 
 def describe_runs(runs: pd.DataFrame, status: str) -> str:
-    """The runs of that status by name and the epoch it was seen: "fast seed 2 (epoch 18), ..."; "" for none."""
+    """The runs of that status and the epoch it was seen: "fast seed 0 (epoch 9), seed 2 (epoch 18)"; "" for none."""
     several = runs["dataset"].nunique() > 1
-    return ", ".join(
-        f"{f'{run.dataset} ' if several else ''}{run.variant} seed {run.seed}"
-        + ("" if pd.isna(run.status_epoch) else f" (epoch {run.status_epoch})")
-        for run in runs.drop_duplicates(RUN).itertuples()
-        if run.status == status
-    )
+    found = runs[runs["status"] == status].drop_duplicates(RUN)
+    variants = []
+    for (dataset, variant), rows in found.groupby(["dataset", "variant"], sort=False):
+        seeds = [
+            f"seed {run.seed}" + ("" if pd.isna(run.status_epoch) else f" (epoch {run.status_epoch})")
+            for run in rows.itertuples()
+        ]
+        variants.append(f"{f'{dataset} ' if several else ''}{variant} {', '.join(seeds)}")
+    return "; ".join(variants)

@@ -51,7 +51,9 @@ def collate(resolved: dict, folder: Path) -> Collation:
         name = name if len(resolved["datasets"]) == 1 else f"{identity['dataset']} {name}"
         train = _read(place / "train.json", {"kind": "train", **identity}, problems)
         if train is None:
-            missing.append(f"{name} (no usable train.json)")
+            missing.append(
+                f"{name} ({'train.json cannot be used' if (place / 'train.json').exists() else 'not trained'})"
+            )
             continue
         evaluations = {
             attack: _read(
@@ -111,8 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
         suite = Suite.load(options.suite)
         return report(suite.resolved, options.results / suite.name)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        sys.exit(f"error: {error}")
 
 
 def _planned(resolved: dict) -> Iterator[tuple[dict, dict]]:

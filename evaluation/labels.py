@@ -51,15 +51,16 @@ def place_labels(axes: Axes, labels: list[Label], obstacles: np.ndarray) -> list
             (distance, _offset(half, angle, distance * pixels_per_point)) for distance in DISTANCES for angle in ANGLES
         ]
         distance, offset = min(
-            choices, key=lambda choice: choice[0] + _covered(point + choice[1], half, placed, marks, axes.bbox)
+            choices, key=lambda choice: choice[0] + _penalty(point, choice[1], half, placed, marks, axes.bbox)
         )
         text.set_position(tuple(offset / pixels_per_point))
         placed.append(Bbox([point + offset - half, point + offset + half]))
         if distance > LEADER:
+            marks = np.concatenate([marks, _leader(point, offset, half)])
             axes.annotate(
                 "",
                 (label.x, label.y),
-                xytext=tuple((offset - _offset(half, math.atan2(offset[1], offset[0]), 0)) / pixels_per_point),
+                xytext=tuple((_leader(point, offset, half)[-1] - point) / pixels_per_point),
                 textcoords="offset points",
                 arrowprops={"arrowstyle": "-", "color": label.colour, "lw": 0.6, "alpha": 0.7, "shrinkB": 4},
             ).set_in_layout(False)
@@ -75,11 +76,21 @@ def _offset(half: np.ndarray, angle: float, distance: float) -> np.ndarray:
     return direction * (to_edge + distance)
 
 
-def _covered(centre: np.ndarray, half: np.ndarray, placed: list[Bbox], marks: np.ndarray, frame: Bbox) -> float:
-    """A penalty in points of distance: for leaving the frame, covering another text, covering marks."""
-    low, high = centre - half - MARGIN, centre + half + MARGIN
+def _leader(point: np.ndarray, offset: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """(12, 2) pixels from a label's point to its box."""
+    end = offset - _offset(half, math.atan2(offset[1], offset[0]), 0)
+    return point + np.linspace(0, 1, 12)[:, None] * end
+
+
+def _penalty(
+    point: np.ndarray, offset: np.ndarray, half: np.ndarray, placed: list[Bbox], marks: np.ndarray, frame: Bbox
+) -> float:
+    """In points of distance: for leaving the frame, for covering or crossing other texts, for covering marks."""
+    low, high = point + offset - half - MARGIN, point + offset + half + MARGIN
     outside = (low < frame.min).any() or (high > frame.max).any()
     texts = sum((low < box.max).all() and (high > box.min).all() for box in placed)
+    leader = _leader(point, offset, half)
+    crossed = sum(((leader > box.min) & (leader < box.max)).all(axis=1).any() for box in placed)
     reach = 4  # pixels: about the radius of a mark
     hidden = ((marks > low - reach) & (marks < high + reach)).all(axis=1).sum()
-    return 10_000 * outside + 1_000 * texts + 25 * hidden
+    return 10_000 * outside + 1_000 * texts + 60 * crossed + 25 * hidden

@@ -94,7 +94,7 @@ def styles(resolved: dict) -> dict[str, Style]:
     methods = list(dict.fromkeys(variant["method"] for variant in resolved["variants"]))
     looks = {
         False: [("o", "-"), ("s", (0, (1, 1))), ("v", "-."), ("P", (0, (5, 1, 1, 1, 1, 1)))],
-        True: [("D", (0, (4, 2))), ("^", (0, (2, 1))), ("<", (0, (7, 2))), (">", (0, (4, 1, 1, 1)))],
+        True: [("D", (0, (4, 2))), ("^", (0, (6, 1, 1, 1))), ("<", (0, (2, 1))), (">", (0, (8, 3)))],
     }
     used: Counter = Counter()
     result = {}
@@ -130,43 +130,65 @@ def _figures(resolved: dict, runs: pd.DataFrame, epochs: pd.DataFrame) -> Iterat
 
 def _accuracy_figure(resolved: dict, runs: pd.DataFrame, points: pd.DataFrame, cost: str) -> Figure:
     """Accuracy under the headline attack against a cost; seconds of different hardware get panels of their own."""
+    points = points.assign(percent=100 * points["accuracy"])
+    floor = _floor(points)
     panels = list(points.groupby("hardware")) if cost == "seconds" else [("", points)]
     figure = Figure(figsize=(max(8.5, 6.5 * len(panels)), 6), layout="constrained")
     row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     content = []
     for axes, (hardware, rows) in zip(row, panels, strict=True):
         axes.set_xlabel(f"training seconds on {hardware}" if hardware else "passes (sweeps over the training split)")
-        content.append(_scatter(axes, resolved, rows, cost))
+        content.append(_scatter(axes, resolved, rows, cost, floor))
     images = " or ".join(map(str, sorted(points["images"].unique())))
     attack = headline_attack(resolved)
     row[0].set_ylabel(f"accuracy under {attack} (%)")
     figure.suptitle(f"{points['dataset'].iloc[0]}: accuracy under {attack} ({images} test images), one mark a seed")
-    marks = [("o", INK, "variant"), ("D", "white", "its M+ (arrow between means)")]
-    handles = [Line2D([], [], ls="", marker=m, mfc=face, mec=INK, ms=6, label=text) for m, face, text in marks]
-    _legend(figure, handles, runs)
+    marks = {False: ("o", INK, "without M+"), True: ("D", "white", "with M+ (arrow: from the base's mean)")}
+    seen = sorted({styles(resolved)[label].mplus for label in points["variant"]})
+    looks = [marks[mplus] for mplus in seen]
+    handles = [Line2D([], [], ls="", marker=m, mfc=face, mec=INK, ms=6, label=text) for m, face, text in looks]
+    low = (points["percent"] < floor).any()
+    if low:
+        row[0].set_ylim(bottom=floor)
+    _legend(figure, handles, runs, f"collapsed, in no mean{' (↓: below the axis)' if low else ''}")
     figure.draw_without_rendering()
     for axes, (labels, drawn) in zip(row, content, strict=True):
         place_labels(axes, labels, drawn)
     return figure
 
 
-def _scatter(axes: Axes, resolved: dict, rows: pd.DataFrame, cost: str) -> tuple[list[Label], np.ndarray]:
-    """Marks and arrows of one panel; returns the labels still to be placed, and points of what is drawn."""
-    rows = rows.assign(percent=100 * rows["accuracy"])
+def _floor(points: pd.DataFrame) -> float:
+    """Where the axis ends below: runs that collapsed to nothing would squeeze all others into a corner."""
+    healthy = points.loc[points["status"] == "ok", "percent"]
+    return healthy.min() - max(3.0, 0.3 * (healthy.max() - healthy.min())) if len(healthy) else -np.inf
+
+
+def _scatter(axes: Axes, resolved: dict, rows: pd.DataFrame, cost: str, floor: float) -> tuple[list[Label], np.ndarray]:
+    """Marks and arrows of one panel; returns the labels still to be placed, and points of what is drawn.
+
+    What lies below `floor` is drawn on it and labelled with its accuracy.
+    """
+    rows = rows.assign(shown=rows["percent"].clip(lower=floor))
     if rows[cost].max() > 10 * rows[cost].min():
         axes.set_xscale("log")
         _plain_log(axes.xaxis)
-    drawn, means, labels = [rows[[cost, "percent"]].to_numpy(float)], {}, []
+    drawn, means, labels = [rows[[cost, "shown"]].to_numpy(float)], {}, []
     for label, style in styles(resolved).items():
         marks = rows[rows["variant"] == label]
         healthy = marks[marks["status"] == "ok"]
         collapsed = marks[marks["status"] == "collapsed"]
-        if len(marks):
-            means[label] = (healthy if len(healthy) else marks)[[cost, "percent"]].mean().to_numpy(float)
-            labels.append(Label(label, *means[label], _dark(style.colour)))
+        low = marks[marks["percent"] < floor]
+        if len(healthy):
+            means[label] = healthy[[cost, "shown"]].mean().to_numpy(float)
+        if len(marks) > len(low):
+            labels.append(Label(label, *means.get(label, marks[[cost, "shown"]].mean()), _dark(style.colour)))
+        if len(low):
+            text = f"↓ {label} {', '.join(f'{percent:.1f}' for percent in low['percent'])} %"
+            labels.append(Label(text, low[cost].mean(), floor, _dark(style.colour)))
         look = {"marker": style.marker, "facecolor": style.face, "edgecolor": style.colour, "linewidth": 1.3}
-        axes.scatter(marks[cost], marks["percent"], s=34, zorder=3, **look)
-        axes.scatter(collapsed[cost], collapsed["percent"], s=80, marker="x", color=INK, linewidth=1.6, zorder=4)
+        axes.scatter(marks[cost], marks["shown"], s=34, zorder=3, clip_on=False, **look)
+        cross = {"marker": "x", "color": INK, "linewidth": 1.6}
+        axes.scatter(collapsed[cost], collapsed["shown"], s=80, zorder=4, clip_on=False, **cross)
     for variant in resolved["variants"]:
         start, end = means.get(variant.get("base")), means.get(variant["label"])
         if start is not None and end is not None:
@@ -201,6 +223,7 @@ def _epoch_figure(resolved: dict, runs: pd.DataFrame, epochs: pd.DataFrame, colu
         for label in variants:
             _seed_lines(axes, label, styles(resolved)[label], epochs[epochs["variant"] == label], runs, column)
         axes.set_title(method)
+        axes.set_xlabel("epoch (the first is 0)")
         axes.legend(loc="best")
         axes.tick_params(labelbottom=True)
     for axes in grid[len(panels) :]:
@@ -208,12 +231,11 @@ def _epoch_figure(resolved: dict, runs: pd.DataFrame, epochs: pd.DataFrame, colu
     grid[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     if column == "steps":
         grid[0].yaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.supxlabel("epoch (the first is 0)", fontsize=10)
     figure.supylabel(title, fontsize=10)
     figure.suptitle(f"{epochs['dataset'].iloc[0]}: {title} by method")
-    widths = [(1, "one seed"), (2.4, "mean of the seeds that did not diverge")]
+    widths = [(0.8, "one seed"), (2, "mean of the seeds that neither collapsed nor diverged")]
     handles = [Line2D([], [], color=INK, lw=width, label=text) for width, text in widths]
-    _legend(figure, handles, runs)
+    _legend(figure, handles, runs[runs["variant"].isin(there)], "collapsed")
     return figure
 
 
@@ -229,17 +251,16 @@ def _seed_lines(axes: Axes, label: str, style: Style, rows: pd.DataFrame, runs: 
         seen = line[line["epoch"] == fate.loc[seed, "status_epoch"]]
         if fate.loc[seed, "status"] == "collapsed":
             axes.plot(seen["epoch"], seen["value"], "x", color=INK, ms=8, mew=1.6, zorder=4)
-    whole = rows[rows["seed"].map(fate["status"]) != "diverged"]
-    mean = whole.groupby("epoch")["value"].mean()
-    axes.plot(mean.index, mean, ls=style.line, color=style.colour, lw=2.4, drawstyle=drawstyle, label=label)
+    mean = rows[rows["seed"].map(fate["status"]) == "ok"].groupby("epoch")["value"].mean()
+    axes.plot(mean.index, mean, ls=style.line, color=style.colour, lw=2, drawstyle=drawstyle, label=label)
 
 
-def _legend(figure: Figure, handles: list[Line2D], runs: pd.DataFrame) -> None:
-    """The key to marks below the panels, and which runs are shown short or not at all."""
-    diverged = describe_runs(runs, "diverged")
+def _legend(figure: Figure, handles: list[Line2D], runs: pd.DataFrame, collapsed: str) -> None:
+    """The key to marks below the panels, and which of the `runs` diverged."""
     if (runs["status"] == "collapsed").any():
-        handles = [*handles, Line2D([], [], ls="", marker="x", color=INK, ms=8, mew=1.6, label="collapsed")]
-    note = textwrap.fill(f"Diverged: {diverged}", 100) if diverged else None
+        handles = [*handles, Line2D([], [], ls="", marker="x", color=INK, ms=8, mew=1.6, label=collapsed)]
+    diverged = describe_runs(runs, "diverged")
+    note = textwrap.fill(f"Diverged, in no mean: {diverged}", 100) if diverged else None
     figure.legend(handles=handles, title=note, title_fontsize=9, loc="outside lower center", ncols=len(handles))
 
 

@@ -39,10 +39,11 @@ def summarize(values: Sequence[float]) -> Summary:
 def paired_interval(differences: Sequence[float]) -> tuple[float, float]:
     """95 % Student t interval of the mean of paired differences, in their unit; NaNs are left out.
 
-    (NaN, NaN) for fewer than two pairs: one pair says nothing about the spread.
+    (NaN, NaN) for fewer than two pairs and for equal ones, as accuracies counted over a few images often are: their
+    spread is then unknown, not zero.
     """
     mean, std, n = summarize(differences)
-    if n < 2:
+    if n < 2 or math.isclose(std, 0, abs_tol=1e-9):
         return math.nan, math.nan
     half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * std / math.sqrt(n)
     return float(mean - half), float(mean + half)

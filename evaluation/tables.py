@@ -17,6 +17,7 @@ COSTS = {
     "peak_memory_bytes": "peak memory (MiB)",
 }
 SHOWN_PER_UNIT = {"seconds_per_pass": 1e3, "peak_memory_bytes": 2.0**-20}
+NAMES = ["dataset", "base", "variant"]
 LATEX = str.maketrans(
     {
         **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -81,14 +82,11 @@ class Table:
 
 
 def build(resolved: dict, runs: pd.DataFrame) -> list[Table]:
-    """The tables of a suite: robustness and cost, and mplus_effect where a variant names a base.
+    """The tables of a suite: robustness, cost and mplus_effect, which has no lines where no variant names a base.
 
     resolved: the suite with every default filled in; runs: the frame `evaluation.collate.collate` makes, not empty.
     """
-    tables = [_robustness(resolved, runs), _cost(resolved, runs)]
-    if any(variant.get("base") for variant in resolved["variants"]):
-        tables.append(_mplus_effect(resolved, runs))
-    return tables
+    return [_robustness(resolved, runs), _cost(resolved, runs), _mplus_effect(resolved, runs)]
 
 
 def escape_latex(text: str) -> str:
@@ -100,7 +98,7 @@ def plus_minus(summary: Summary, digits: int, expected: int, sign: bool = False)
     """ "53.1 ± 0.8"; "53.1 ± –" for one value, "–" for none; "(n = 2)" follows where `expected` is another number."""
     if summary.n == 0:
         return NOTHING
-    mean = f"{summary.mean:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+    mean = _signed(summary.mean, digits) if sign else f"{summary.mean:.{digits}f}"
     std = f"{summary.std:.{digits}f}" if summary.n > 1 else NOTHING
     return f"{mean} ± {std}" + (f" (n = {summary.n})" if summary.n != expected else "")
 
@@ -119,24 +117,24 @@ def _robustness(resolved: dict, runs: pd.DataFrame) -> Table:
         line = {key: identity[key] for key in ("dataset", "variant")} | {key: str(n) for key, n in counts.items()}
         line["runs"] = _of(counts["runs"], planned)
         shown.append(line | {attack: plus_minus(mean, 1, valid) for attack, mean in means.items()})
-        if counts["collapsed"]:
-            left = valid - counts["collapsed"]
+        left = valid - counts["collapsed"]
+        if 0 < left < valid:
             line |= {"variant": f"{line['variant']}, not collapsed", "runs": str(left), "collapsed": "", "diverged": ""}
             shown.append(line | {attack: plus_minus(mean, 1, left) for attack, mean in healthy_means.items()})
     notes = [
         f"{title}: {names}."
         for status, title in (
-            ("collapsed", "Collapsed (catastrophic overfitting), in the mean of the first of two lines"),
+            ("collapsed", "Collapsed (catastrophic overfitting; left out of the lines that say so)"),
             ("diverged", "Diverged (not evaluated, in no mean)"),
         )
         if (names := describe_runs(runs, status))
     ]
     flagged = runs[runs["flags"] != ""]
     for (attack, flags), rows in flagged.groupby(["attack", "flags"], sort=False):
-        names = ", ".join(f"{row.dataset} {row.variant} seed {row.seed}" for row in rows.itertuples())
+        names = ", ".join(f"{row.variant} seed {row.seed} ({row.dataset})" for row in rows.itertuples())
         notes.append(f"Flagged by {attack}, {flags}: {names}.")
     caption = [
-        "Robustness: accuracy in % on test images.",
+        "Robustness: accuracy in % on test images (runs.csv has each run's 95 % Wilson interval).",
         describe_protocol(resolved, runs),
         describe_attacks(resolved, runs),
     ]
@@ -162,21 +160,22 @@ def _cost(resolved: dict, runs: pd.DataFrame) -> Table:
         ]
         digits = _digits([summary.mean for summary in summaries])
         shown[title] = [plus_minus(summary, digits, summary.n) for summary in summaries]
+    caption = [
+        "Training cost.",
+        describe_protocol(resolved, runs),
+        "Passes: forward and backward of the whole network, in sweeps over the training split.",
+        "Images a second: those of the training split in every epoch, replays of an image not counted again.",
+        f"Peak memory: of the {' or the '.join(sorted(set(runs['peak_memory_of'])))}.",
+    ]
     notes = []
     if frame["hardware"].nunique() > 1:
-        notes.append("Times of different hardware are in lines of their own and are not to be compared.")
+        caption.append("Lines of different hardware are apart: their times are not to be compared.")
     else:
         shown = shown.drop(columns="hardware")
     if frame["diverged"].any():
         notes.append("Diverged runs stopped early: counted, and in no mean.")
     if (frame["partial_passes_mean"] > 0).any():
         notes.append("Passes through the first layer alone are not counted as passes; cost.csv has partial_passes.")
-    caption = [
-        "Training cost.",
-        describe_protocol(resolved, runs),
-        "Passes: forward and backward of the whole network, in sweeps over the training split.",
-        f"Peak memory: of the {' or the '.join(sorted(set(runs['peak_memory_of'])))}.",
-    ]
     return _table("cost", caption, notes, data, shown.to_dict("records"))
 
 
@@ -196,14 +195,17 @@ def _mplus_effect(resolved: dict, runs: pd.DataFrame) -> Table:
             healthy = _effects(resolved, pairs[~diverged & ~collapsed] if hurt else pairs[:0])
             counts = {"n": used, "missing": planned - paired, "diverged": paired - used, "collapsed": hurt}
             data.append(identity | counts | _effect_numbers(effects, "") | _effect_numbers(healthy, "_not_collapsed"))
-            line = {key: identity[key] for key in ("dataset", "base", "variant")} | {"pairs": _of(used, planned)}
+            line = {key: identity[key] for key in NAMES}
+            line |= {"pairs": _of(used, planned), "collapsed": str(hurt)}
             shown.append(line | _effect_cells(effects, used))
-            if hurt:
-                line |= {"variant": f"{line['variant']}, not collapsed", "pairs": str(used - hurt)}
+            if 0 < hurt < used:
+                line |= {"variant": f"{line['variant']}, not collapsed", "pairs": str(used - hurt), "collapsed": ""}
                 shown.append(line | _effect_cells(healthy, used - hurt))
     notes = ["A seed whose base or M+ run is missing or diverged is no pair; mplus_effect.csv counts both."]
+    if not data:
+        notes = ["No variant of this suite names a base."]
     if any(row["collapsed"] for row in data):
-        notes.append("Not collapsed: the same without the pairs in which a run collapsed.")
+        notes.append("Collapsed: pairs in which either run did; the lines that say so leave them out.")
     caption = [
         "What M+ changes, base and M+ paired by seed.",
         describe_protocol(resolved, runs),
@@ -217,7 +219,7 @@ def _mplus_effect(resolved: dict, runs: pd.DataFrame) -> Table:
 
 def _table(name: str, caption: list[str], notes: list[str], data: list[dict], shown: list[dict]) -> Table:
     """The table; the data set is left out of what is shown where there is one, intervals out of the narrow form."""
-    frame, text = pd.DataFrame(data), pd.DataFrame(shown)
+    frame, text = (pd.DataFrame(rows, columns=None if rows else NAMES) for rows in (data, shown))
     text = text if text["dataset"].nunique() > 1 else text.drop(columns="dataset")
     return Table(name, " ".join(caption), notes, frame, text, text.map(lambda cell: cell.partition(" [")[0]))
 
@@ -267,7 +269,7 @@ def _effect_cells(effects: dict[str, list[float]], pairs: int) -> dict[str, str]
         if effect in ("fewer passes", "faster"):
             cells[effect] = plus_minus(summary, 2, pairs)
         else:
-            interval = "" if math.isnan(low) else f" [{low:+.1f}, {high:+.1f}]".replace("-", "−")
+            interval = "" if math.isnan(low) else f" [{_signed(low, 1)}, {_signed(high, 1)}]"
             cells[effect] = plus_minus(summary, 1, pairs, sign=True) + interval
     return cells
 
@@ -279,6 +281,11 @@ def _numbers(summaries: dict[str, Summary], unit: str, suffix: str = "", count: 
         columns |= {f"{name}_{unit}mean{suffix}": summary.mean, f"{name}_{unit}std{suffix}": summary.std}
         columns |= {f"{name}_n{suffix}": summary.n} if count else {}
     return columns
+
+
+def _signed(value: float, digits: int) -> str:
+    """The number with its sign; what rounds to zero is +0.0."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
 
 
 def _of(count: int, planned: int) -> str:

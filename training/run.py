@@ -27,12 +27,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("suite", metavar="SUITE", help="a suite's YAML file, or - for standard input")
     parser.add_argument("run", metavar="RUN", help="<dataset>/<variant>/seed<k>")
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
-    parser.add_argument("--threads", type=int, help="CPU threads; default: PyTorch's own choice")
+    parser.add_argument("--threads", type=int, help="CPU threads at most; default: PyTorch's own choice")
     options = parser.parse_args(arguments)
     try:
         suite = Suite.load(options.suite)
-        if options.threads:
-            torch.set_num_threads(options.threads)
+        torch.set_num_threads(
+            min(t for t in (options.threads, suite.resolved["threads"], torch.get_num_threads()) if t)
+        )
         run = suite.run(options.run)
         print(f"train     {run.folder}", flush=True)
         summary = train(suite, run, options.results / suite.name / run.folder)

@@ -56,7 +56,7 @@ class Trainer:
             std=dataset.std,
             activation=spec["network"]["activation"],
             seed=seed,
-        ).to(device)
+        ).to(device, memory_format=torch.channels_last)  # what convolutions are fastest in, on either device
         self.precision = precision.resolve(training["precision"], device)
         precision.apply(self.precision)
         optimizer = torch.optim.SGD(
@@ -64,6 +64,7 @@ class Trainer:
             lr=training["lr"],
             momentum=training["momentum"],
             weight_decay=training["weight_decay"],
+            fused=True,
         )
         self.learner = Learner(
             network,

@@ -76,10 +76,11 @@ def _write_run(place: Path, resolved: dict, names: dict, settings: tuple, status
     clean, pgd = clean + rng.normal(0, 0.006), pgd + rng.normal(0, 0.008)
     event = 16 if status == "collapsed" else 7
     completed = event + 1 if status == "diverged" else total
-    growth = {"constant": np.ones(total), "every": np.ceil(np.arange(1, total + 1) * most_steps / total) / most_steps}
-    jumps = np.sort(rng.choice(np.arange(1, total), most_steps - 1, replace=False)) if most_steps <= total else [0]
-    growth["mplus"] = (1 + np.searchsorted(jumps, np.arange(total), side="right")) / most_steps
-    share = growth[rule][:completed]
+    share = np.ones(total) if rule == "constant" else np.ceil(np.arange(1, total + 1) * most_steps / total) / most_steps
+    if rule.startswith("mplus"):
+        jumps = rng.choice(np.arange(1, total), min(most_steps, total) - 1, replace=False)
+        share = (1 + np.searchsorted(np.sort(jumps), np.arange(total), side="right")) / most_steps
+    share = share[:completed]
     steps, passes = np.rint(share * most_steps).astype(int), np.rint(share * most * 23).astype(int)
     ramp = 1 - np.exp(-(np.arange(completed) + 1) / 6)
     magnitude = 900 * ramp * (1 + rng.normal(0, 0.03, completed)) + 40 * np.arange(completed)
@@ -121,7 +122,7 @@ def _write_run(place: Path, resolved: dict, names: dict, settings: tuple, status
         "provenance": provenance,
     }
     _write(place / "train.json", train)
-    _write_epochs(place / "epochs.csv", steps, passes, seconds, magnitude if rule == "mplus" else None, curve)
+    _write_epochs(place / "epochs.csv", steps, passes, seconds, magnitude if rule.startswith("mplus") else None, curve)
     for attack in (a["name"] for a in resolved["evaluation"]["attacks"]):
         images = 128 if attack == "autoattack" else 360
         accuracy = clean if attack == "clean" else max(0, pgd + (1 - ATTACKS.get(attack, 1.0)) * 0.5)

@@ -1,0 +1,173 @@
+"""Suites: what is accepted, what it becomes, and what every mistake says."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiment.errors import UserError
+from experiment.quantity import quantity
+from experiment.suite import Suite
+
+CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
+SUITES = sorted(path for path in CONFIGS.glob("*.yaml") if path.name != "suite.schema.yaml")
+
+
+def quick() -> dict:
+    return yaml.safe_load((CONFIGS / "quick.yaml").read_text())
+
+
+def changed(path: str, value) -> dict:
+    """The default suite with one key set; `path` like "training.epochs" or "variants.0.label"."""
+    suite = quick()
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    target = suite
+    for part in parents:
+        target = target[part] if isinstance(part, int) else target.setdefault(part, {})
+    target[last] = value
+    return suite
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
+def test_every_suite_of_the_project_is_valid_and_named_after_its_file(path):
+    suite = Suite.load(path)
+    assert suite.name == path.stem
+    assert len({run.folder for run in suite.runs()}) == len(list(suite.runs()))
+
+
+def test_the_default_suite_has_ten_variants_three_seeds_and_four_attacks():
+    suite = Suite.load(CONFIGS / "quick.yaml")
+    assert len(list(suite.runs())) == 30
+    assert suite.attacks == ["clean", "pgd-20", "margin-20", "autoattack"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("colour", 1, "colour"),
+        ("training.epoch", 1, "epoch"),
+        ("training.schedule.shape", 1, "shape"),
+        ("threat.radius", 1, "radius"),
+        ("network.width", 1, "width"),
+        ("evaluation.atacks", [], "atacks"),
+        ("variants.0.metod", "pgd", "metod"),
+        ("variants.0.method", "nope", "'nope'"),
+        ("variants.0.steps", {"rule": "sometimes"}, "sometimes"),
+        ("variants.0.steps", {"pace": 3}, "pace"),
+        ("variants.0.options", {"colour": "red"}, "colour"),
+        ("variants.6.options", {"inner_steps": "three"}, "three"),
+        ("variants.0.training", {"epoch": 3}, "epoch"),
+        ("variants.0.training", {"epochs": 0}, "epochs"),
+        ("variants.1.base", "nope", "nope"),
+        ("variants.1.base", "pgd+mplus", "another"),
+        ("variants.0.label", "a/b", "a/b"),
+        ("variants.0.label", "../up", "../up"),
+        ("variants.0.label", "pgd+mplus", "twice"),
+        ("variants", [], "variants"),
+        ("datasets", ["imagenet"], "imagenet"),
+        ("datasets", ["digits", "digits"], "twice"),
+        ("network.name", "lenet", "lenet"),
+        ("network.activation", "sine", "sine"),
+        ("evaluation.attacks", ["pgd"], "pgd"),
+        ("evaluation.attacks", ["pgd-0"], "pgd-0"),
+        ("evaluation.attacks", ["clean", "clean"], "twice"),
+        ("evaluation.attacks", [{"name": "pgd-5", "step_size": -1}], "step_size"),
+        ("threat.eps", 0, "(0, 1]"),
+        ("threat.eps", 8, "(0, 1]"),
+        ("threat.eps", -0.1, "(0, 1]"),
+        ("threat.eps", "eight", "eight"),
+        ("threat.eps", "8/0", "8/0"),
+        ("threat.eps", float("nan"), "nan"),
+        ("threat.norm", "l7", "l7"),
+        ("seeds", [], "seeds"),
+        ("seeds", [1, 1], "twice"),
+        ("seeds", [-1], "seeds"),
+        ("seeds", ["a"], "seeds"),
+        ("training.epochs", 0, "epochs"),
+        ("training.epochs", "many", "epochs"),
+        ("training.lr", 0, "lr"),
+        ("training.lr", "fast", "lr"),
+        ("training.momentum", 1, "momentum"),
+        ("training.batch_size", 1, "batch_size"),
+        ("training.validation_images", 1437, "validation_images"),
+        ("training.max_train_images", 1300, "1300"),
+        ("training.schedule", {"milestones": [0.0001]}, "never fires"),
+        ("training.schedule", {"milestones": [1.5]}, "1.5"),
+        ("suite", "Quick!", "Quick!"),
+        ("suite", "..", ".."),
+    ],
+)
+def test_a_mistake_is_named_in_one_sentence(path, value, says):
+    with pytest.raises(UserError) as caught:
+        Suite.from_mapping(changed(path, value))
+    message = str(caught.value)
+    assert says in message
+    assert "\n" not in message
+    assert len(message) < 300
+
+
+@pytest.mark.parametrize(
+    "key", ["suite", "datasets", "network", "threat", "training", "evaluation", "seeds", "variants"]
+)
+def test_a_missing_key_is_named(key):
+    suite = quick()
+    del suite[key]
+    with pytest.raises(UserError, match=key):
+        Suite.from_mapping(suite)
+
+
+@pytest.mark.parametrize("content", [None, [], "text", 3])
+def test_a_file_that_is_no_mapping_is_an_error(content):
+    with pytest.raises(UserError):
+        Suite.from_mapping(content)
+
+
+def test_a_file_that_is_no_yaml_or_not_there_is_an_error(tmp_path):
+    (tmp_path / "broken.yaml").write_text("a: [1\n")
+    with pytest.raises(UserError, match=r"broken\.yaml"):
+        Suite.load(tmp_path / "broken.yaml")
+    with pytest.raises(UserError, match="missing"):
+        Suite.load(tmp_path / "missing.yaml")
+
+
+def test_a_variant_takes_the_defaults_of_its_method_and_may_override_them():
+    suite = Suite.from_mapping(changed("variants.0.steps", {"steps": 3}))
+    assert suite.run("digits/pgd-7/seed0").spec["steps"] == {"rule": "constant", "steps": 3, "step_size": 0.025}
+    assert suite.run("digits/fast/seed0").spec["steps"]["step_size"] == pytest.approx(1.25 * 0.1)
+
+
+def test_a_variants_training_keys_change_that_variant_alone():
+    suite = Suite.from_mapping(changed("variants.0.training", {"epochs": 30}))
+    assert suite.run("digits/pgd-7/seed1").spec["training"]["epochs"] == 30
+    assert suite.run("digits/fast/seed1").spec["training"]["epochs"] == quick()["training"]["epochs"]
+
+
+def test_loading_does_not_change_what_it_was_given():
+    suite = quick()
+    before = copy.deepcopy(suite)
+    Suite.from_mapping(suite)
+    assert suite == before
+
+
+def test_resolving_a_resolved_suite_changes_nothing():
+    resolved = Suite.load(CONFIGS / "cifar10.yaml").resolved
+    assert Suite.from_mapping(resolved).resolved == resolved
+
+
+def test_eps_as_a_fraction_is_that_fraction():
+    assert Suite.load(CONFIGS / "cifar10.yaml").resolved["threat"]["eps"] == 8 / 255
+
+
+@pytest.mark.parametrize(
+    ("value", "eps", "number"),
+    [(0.1, None, 0.1), ("8/255", None, 8 / 255), ("5e-4", None, 5e-4), ("0.25 eps", 0.4, 0.1), ("eps", 0.4, 0.4)],
+)
+def test_a_quantity_is_read_as_the_field_writes_it(value, eps, number):
+    assert quantity(value, "it", eps) == pytest.approx(number, rel=1e-15)
+
+
+@pytest.mark.parametrize("value", ["", "abc", "1/0", True, None, "0.25 eps", "__import__('os')", "inf", [1]])
+def test_what_is_no_quantity_is_an_error_that_names_its_key(value):
+    with pytest.raises(UserError, match="threat.eps"):
+        quantity(value, "threat.eps")
