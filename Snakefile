@@ -36,7 +36,7 @@ rule all:
     input:
         RESULTS + "/runs.csv",
     message:
-        "all results of the suite are there"
+        "all results are in " + RESULTS
 
 
 rule data:
@@ -104,7 +104,7 @@ rule collate:
     params:
         suite=suite.resolved,
     message:
-        "collate"
+        "collate " + RESULTS
     shell:
         "{PYTHON} -m evaluation.collate - <<< {SUITE:q} > {output.summary}"
 

@@ -71,7 +71,7 @@ def draw(resolved: dict, runs: pd.DataFrame, epochs: pd.DataFrame) -> dict[str, 
         for dataset in resolved["datasets"]:
             ours = runs[runs["dataset"] == dataset]
             seen = epochs[epochs["dataset"] == dataset] if len(epochs) else epochs
-            for name, figure in _figures(resolved, ours, seen):
+            for name, figure in figures(resolved, ours, seen):
                 for extension, metadata in FORMATS.items():
                     buffer = io.BytesIO()
                     figure.savefig(buffer, format=extension, metadata=metadata)
@@ -117,7 +117,8 @@ def _file_name(resolved: dict, plot: str, dataset: str, extension: str) -> str:
     return f"{plot}.{extension}" if len(resolved["datasets"]) == 1 else f"{plot}-{dataset}.{extension}"
 
 
-def _figures(resolved: dict, runs: pd.DataFrame, epochs: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
+def figures(resolved: dict, runs: pd.DataFrame, epochs: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
+    """The plots, by name, of the frames' rows of one data set; only those that they hold something for."""
     points = runs[(runs["attack"] == headline_attack(resolved)) & runs["accuracy"].notna()]
     if len(points):
         for name, cost in COSTS.items():
@@ -151,7 +152,7 @@ def _accuracy_figure(resolved: dict, runs: pd.DataFrame, points: pd.DataFrame, c
     if low:
         row[0].set_ylim(bottom=floor)
     _legend(figure, handles, runs, f"collapsed, in no mean{' (↓: below the axis)' if low else ''}")
-    figure.draw_without_rendering()
+    _settle(figure)
     for axes, (labels, drawn) in zip(row, content, strict=True):
         place_labels(axes, labels, drawn)
     return figure
@@ -223,11 +224,12 @@ def _epoch_figure(resolved: dict, runs: pd.DataFrame, epochs: pd.DataFrame, colu
         for label in variants:
             _seed_lines(axes, label, styles(resolved)[label], epochs[epochs["variant"] == label], runs, column)
         axes.set_title(method)
-        axes.set_xlabel("epoch (the first is 0)")
         axes.legend(loc="best")
-        axes.tick_params(labelbottom=True)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
+    for axes in grid[len(panels) - columns : len(panels)]:  # the lowest of each column
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel("epoch (the first is 0)")
     grid[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     if column == "steps":
         grid[0].yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -236,6 +238,7 @@ def _epoch_figure(resolved: dict, runs: pd.DataFrame, epochs: pd.DataFrame, colu
     widths = [(0.8, "one seed"), (2, "mean of the seeds that neither collapsed nor diverged")]
     handles = [Line2D([], [], color=INK, lw=width, label=text) for width, text in widths]
     _legend(figure, handles, runs[runs["variant"].isin(there)], "collapsed")
+    _settle(figure)
     return figure
 
 
@@ -262,6 +265,12 @@ def _legend(figure: Figure, handles: list[Line2D], runs: pd.DataFrame, collapsed
     diverged = describe_runs(runs, "diverged")
     note = textwrap.fill(f"Diverged, in no mean: {diverged}", 100) if diverged else None
     figure.legend(handles=handles, title=note, title_fontsize=9, loc="outside lower center", ncols=len(handles))
+
+
+def _settle(figure: Figure) -> None:
+    """Lay the figure out once and for all, so that labels placed in it stay where they are in every format."""
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine("none")
 
 
 def _plain_log(axis: Axis) -> None:

@@ -1,0 +1,244 @@
+"""The attacks that a suite names, and the check that nothing counts as broken which is not."""
+
+import logging
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from evaluation import autoattack
+from evaluation.attacks import attack, verify
+from experiment import pgd
+from experiment.suite import Suite
+from experiment.threat import LinfThreat
+
+EPS = 0.1
+GRADIENT_ATTACKS = ["fgsm", "pgd-4", "margin-4"]
+
+
+def settings_of(name, eps=EPS, **options):
+    """Of an attack, as a suite resolves it."""
+    suite = Suite.from_mapping(
+        {
+            "suite": "attacks",
+            "datasets": ["digits"],
+            "network": {"name": "small_cnn"},
+            "threat": {"eps": eps},
+            "training": {"epochs": 1, "batch_size": 64, "lr": 0.1},
+            "evaluation": {"attacks": [{"name": name, **options}]},
+            "seeds": [0],
+            "variants": [{"label": "it", "method": "pgd"}],
+        }
+    )
+    return suite.attack(name)
+
+
+def linear(seed=0, pixels=16, classes=10):
+    generator = torch.Generator().manual_seed(seed)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(pixels, classes)).eval().requires_grad_(False)
+    network[1].weight.copy_(torch.randn(classes, pixels, generator=generator))
+    network[1].bias.zero_()
+    return network
+
+
+def problem(network, count=12, seed=1, wrong=1):
+    """Images, some pixels exactly 0 or 1, and the network's own labels but for the first `wrong` images."""
+    images = torch.rand(count, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
+    images[images < 0.1], images[images > 0.9] = 0, 1
+    labels = network(images).argmax(1)
+    labels[:wrong] = (labels[:wrong] + 1) % 10
+    return images, labels
+
+
+def threat(eps=EPS):
+    return LinfThreat(eps)
+
+
+def is_breakable(network, images, labels, eps):
+    """Whether any image of the ball and the box breaks a linear network: exact, class against class."""
+    weight, bias = network[1].weight.double(), network[1].bias.double()
+    x = images.flatten(1).double()
+    low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
+    breakable = torch.zeros(len(x), dtype=torch.bool)
+    for other in range(len(weight)):
+        direction = weight[other] - weight[labels]
+        best = torch.where(direction > 0, high, low)
+        breakable |= (((best * direction).sum(1) + bias[other] - bias[labels]) > 0) & (labels != other)
+    return breakable
+
+
+# -- attacks by name --------------------------------------------------------------------------------------------------
+
+
+def test_clean_verdicts_are_the_network_s_own():
+    images, labels = problem(linear(), wrong=5)
+    verdicts = attack(settings_of("clean"), linear(), images, labels, seed=0)
+    assert verdicts.flags == []
+    assert verdicts.robust.tolist() == [False] * 5 + [True] * 7
+
+
+@pytest.mark.parametrize("name", GRADIENT_ATTACKS)
+@given(seed=st.integers(0, 1000), eps=st.sampled_from([0.01, 0.05, 0.2]))
+def test_an_attack_breaks_nothing_that_no_perturbation_of_the_ball_breaks(name, seed, eps):
+    network = linear(seed)
+    images, labels = problem(network, seed=seed)
+    robust = attack(settings_of(name, eps), network, images, labels, seed=seed).robust
+    breakable = is_breakable(network, images, labels, eps)
+    assert not (~robust & ~breakable).any()
+    assert not robust[0]
+
+
+def test_margin_pgd_breaks_nearly_all_that_can_be_broken_in_a_linear_network():
+    network = linear()
+    images, labels = problem(network, count=200, wrong=0)
+    settings = settings_of("margin-20", 0.05, restarts=2)
+    robust = attack(settings, network, images, labels, seed=0).robust
+    breakable = is_breakable(network, images, labels, 0.05)
+    assert 20 < breakable.sum() < 180
+    assert (~robust).sum() >= 0.95 * breakable.sum()
+
+
+def test_the_name_the_step_size_and_the_restarts_are_what_is_run(monkeypatch):
+    asked, network, real = {}, linear(), pgd.attack
+    images, labels = problem(network)
+
+    def note(network, images, labels, threat, **options):
+        asked.update(options)
+        return real(network, images, labels, threat, **options)
+
+    monkeypatch.setattr(pgd, "attack", note)
+    attack(settings_of("margin-3", step_size="0.5 eps", restarts=4), network, images, labels, seed=0)
+    assert asked == {"steps": 3, "step_size": 0.5 * EPS, "restarts": 4, "loss": pgd.margin}
+    asked.clear()
+    attack(settings_of("pgd-7"), network, images, labels, seed=0)
+    assert asked == {"steps": 7, "step_size": 0.25 * EPS, "restarts": 1, "loss": pgd.cross_entropy}
+    asked.clear()
+    attack(settings_of("fgsm"), network, images, labels, seed=0)
+    assert asked == {"steps": 1, "step_size": EPS, "random_start": False}
+
+
+def test_a_seed_says_what_is_drawn_and_global_random_numbers_do_not():
+    network = linear()
+    images, labels = problem(network, count=300)
+    settings = settings_of("pgd-1", step_size=0.001)
+    torch.manual_seed(1)
+    one = attack(settings, network, images, labels, seed=0).robust
+    torch.manual_seed(2)
+    assert torch.equal(attack(settings, network, images, labels, seed=0).robust, one)
+    assert not torch.equal(attack(settings, network, images, labels, seed=1).robust, one)
+
+
+# -- the check --------------------------------------------------------------------------------------------------------
+
+
+def broken_images(network, images, labels):
+    """Images far outside the ball, all misclassified."""
+    far = images.clone()
+    for index, label in enumerate(labels):
+        other = (label + 1) % 10
+        far[index] = ((network[1].weight[other] - network[1].weight[label]) > 0).float().reshape(1, 4, 4)
+    assert (network(far).argmax(1) != labels).all()
+    return far
+
+
+@pytest.mark.parametrize("outside", [1, 4])
+def test_an_adversarial_image_outside_the_ball_does_not_count_and_is_flagged(outside):
+    network = linear()
+    images, labels = problem(network, wrong=0)
+    adversarial = images.clone()
+    adversarial[:outside] = broken_images(network, images, labels)[:outside]
+    verdicts = verify(network, images, adversarial, labels, threat(), [])
+    assert verdicts.robust.all()
+    assert verdicts.flags == [f"{outside} adversarial images outside the threat model do not count"]
+    assert not verify(network, images, adversarial, labels, threat(eps=1.0), []).robust[:outside].any()
+
+
+@pytest.mark.parametrize("pixel", [-1e-4, 1 + 1e-4, float("nan")])
+def test_an_adversarial_image_outside_the_box_or_not_finite_does_not_count_and_is_flagged(pixel):
+    network = linear()
+    images, labels = problem(network, wrong=0)
+    adversarial = broken_images(network, images, labels)
+    adversarial[3, 0, 2, 2] = pixel
+    verdicts = verify(network, images, adversarial, labels, threat(eps=1.0), ["said before"])
+    assert verdicts.robust.tolist() == [index == 3 for index in range(12)]
+    assert verdicts.flags == ["said before", "1 adversarial images outside the threat model do not count"]
+
+
+def test_an_image_that_the_network_gets_wrong_is_broken_whatever_was_made_of_it():
+    network = linear()
+    images, labels = problem(network, wrong=0)
+    wrong = (labels + 1) % 10
+    far = broken_images(network, images, labels)
+    for adversarial in (images, far, torch.full_like(images, float("nan"))):
+        assert not verify(network, images, adversarial, wrong, threat(), []).robust.any()
+
+
+def test_an_adversarial_image_that_is_classified_right_breaks_nothing():
+    network = linear()
+    images, labels = problem(network, wrong=0)
+    verdicts = verify(network, images, (images + 1e-4).clamp(0, 1), labels, threat(), [])
+    assert verdicts.flags == []
+    assert verdicts.robust.all()
+
+
+def test_a_package_that_claims_too_much_is_not_believed(monkeypatch):
+    network = linear()
+    images, labels = problem(network, wrong=0)
+    far = broken_images(network, images, labels)
+    monkeypatch.setattr(autoattack, "attack", lambda *_, **__: (far, ["a warning"]))
+    verdicts = attack(settings_of("autoattack"), network, images, labels, seed=0)
+    assert verdicts.robust.all()
+    assert verdicts.flags == ["a warning", "12 adversarial images outside the threat model do not count"]
+
+
+# -- AutoAttack -------------------------------------------------------------------------------------------------------
+
+
+def test_autoattack_finds_what_can_be_broken_and_nothing_else():
+    network = linear()
+    images, labels = problem(network, count=6, wrong=1)
+    breakable = is_breakable(network, images, labels, 0.02)
+    assert 0 < breakable[1:].sum() < 5
+    verdicts = attack(settings_of("autoattack", 0.02), network, images, labels, seed=0)
+    assert verdicts.robust.tolist() == (~breakable).tolist()
+    assert verdicts.flags == []
+    assert {parameter.grad for parameter in network.parameters()} == {None}
+
+
+class Quantised(nn.Module):
+    """Rounds its input to eighths, so that every gradient is zero."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = linear()
+
+    def forward(self, x):
+        return self.network((x * 8).round() / 8)
+
+
+def test_autoattack_s_warnings_are_flags_and_a_seed_makes_it_reproducible(caplog):
+    network = Quantised()
+    images, labels = problem(network.network, count=3, wrong=0)
+    labels = network(images).argmax(1)
+    logger = logging.getLogger("auto-attack")
+    before = list(logger.handlers), logger.propagate
+    one, again = (attack(settings_of("autoattack", 0.06), network, images, labels, seed=7) for _ in range(2))
+    assert any("zero gradient" in flag for flag in one.flags)
+    assert len(set(one.flags)) == len(one.flags)
+    assert torch.equal(one.robust, again.robust)
+    assert one.flags == again.flags
+    assert (list(logger.handlers), logger.propagate) == before
+    assert caplog.records == []  # they are in the record, and need not clutter a log too
+
+
+def test_autoattack_s_seed_says_which_adversarial_images_are_found():
+    network = linear()
+    images, labels = problem(network, count=4, wrong=0)
+    made = [autoattack.attack(network, images, labels, eps=0.2, seed=seed)[0] for seed in (0, 0, 1)]
+    assert torch.equal(made[0], made[1])
+    assert not torch.equal(made[0], made[2])
+    for adversarial in made:
+        assert threat(0.2).admits(images, adversarial).all()
+        assert (network(adversarial).argmax(1) != labels).all()
