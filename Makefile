@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: env results test
+.PHONY: env results test readme
 results: env
 	$(BIN)/snakemake
 
@@ -18,3 +18,6 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	@touch $@
+
+readme: results
+	$(BIN)/python -m evaluation.readme

@@ -1,9 +1,11 @@
 # data -> train -> evaluate -> collate. `snakemake` alone makes all results of the default suite.
 import json
 import sys
+from pathlib import Path
 
 import methods
 from experiment.errors import UserError
+from experiment.lock import hold
 from experiment.suite import Suite
 
 if "suite" not in config:  # a suite given by --configfile must not be merged into the default one
@@ -22,6 +24,7 @@ except UserError as error:
 PYTHON = sys.executable
 SUITE = json.dumps(config)  # what jobs read; which part of it a job depends on is said by its params
 RESULTS = "results/" + suite.name
+LOCKS = []  # held until this process ends
 RUN = RESULTS + "/{dataset}/{variant}/seed{seed}"
 
 
@@ -107,6 +110,14 @@ rule collate:
         "collate " + RESULTS
     shell:
         "{PYTHON} -m evaluation.collate - <<< {SUITE:q} > {output.summary}"
+
+
+onstart:
+    # Snakemake's own lock outlives a killed Snakemake (the profile turns it off); this one does not.
+    try:
+        LOCKS.append(hold(Path(RESULTS) / ".lock"))
+    except UserError as error:
+        sys.exit(f"error: {error}")
 
 
 onsuccess:

@@ -23,6 +23,7 @@ from evaluation.statistics import wilson_interval
 from experiment import models, precision, provenance, record
 from experiment.data import DATASETS, load_split
 from experiment.errors import UserError
+from experiment.lock import turn
 from experiment.suite import Run, Suite
 
 CHUNK = 1000  # images whose verdicts are stored together
@@ -41,7 +42,9 @@ def main(arguments: list[str] | None = None) -> None:
         if options.threads:
             torch.set_num_threads(options.threads)
         run = suite.run(options.run)
-        result = evaluate(suite, run, options.attack, options.results / suite.name / run.folder)
+        folder = options.results / suite.name / run.folder
+        with turn(folder / "evaluate" / f".{options.attack}.lock"):
+            result = evaluate(suite, run, options.attack, folder)
         shown = "not evaluated, the run diverged" if result["accuracy"] is None else f"{result['accuracy']:.1%}"
         print(f"evaluated {run.folder} {options.attack}: {shown}", flush=True)
     except (UserError, OSError, torch.OutOfMemoryError) as error:

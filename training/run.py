@@ -17,6 +17,7 @@ import torch
 from experiment import provenance, record
 from experiment.data import load_split, train_validation_split
 from experiment.errors import UserError
+from experiment.lock import turn
 from experiment.suite import Run, Suite
 from training.checkpoint import save_weights
 from training.trainer import Trainer
@@ -36,7 +37,9 @@ def main(arguments: list[str] | None = None) -> None:
         )
         run = suite.run(options.run)
         print(f"train     {run.folder}", flush=True)
-        summary = train(suite, run, options.results / suite.name / run.folder)
+        folder = options.results / suite.name / run.folder
+        with turn(folder / ".lock"):
+            summary = train(suite, run, folder)
         print(f"trained   {run.folder}: {summary}", flush=True)
     except (UserError, OSError, torch.OutOfMemoryError) as error:
         sys.exit(f"error: {options.run}: {error}")
@@ -48,7 +51,6 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
     images, labels = load_split(suite.data_file(run.dataset, "train"))
     split = train_validation_split(images, labels, training["validation_images"], training["max_train_images"])
     resume = folder / "resume" / "state.pt"
-    folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "train.log", "a" if resume.exists() else "w") as log:
         trainer = Trainer(
             run.spec,

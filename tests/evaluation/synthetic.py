@@ -74,7 +74,7 @@ def _write_run(place: Path, resolved: dict, names: dict, settings: tuple, status
     seed, total = names["seed"], resolved["training"]["epochs"]
     rng = np.random.default_rng([seed, *names["variant"].encode(), *names["dataset"].encode()])
     clean, pgd = clean + rng.normal(0, 0.006), pgd + rng.normal(0, 0.008)
-    event = 16 if status == "collapsed" else 7
+    event = 2 * total // 3 if status == "collapsed" else total // 3  # the epoch of what happens to it
     completed = event + 1 if status == "diverged" else total
     share = np.ones(total) if rule == "constant" else np.ceil(np.arange(1, total + 1) * most_steps / total) / most_steps
     if rule.startswith("mplus"):

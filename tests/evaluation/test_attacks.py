@@ -187,8 +187,10 @@ def test_a_package_that_claims_too_much_is_not_believed(monkeypatch):
     network = linear()
     images, labels = problem(network, wrong=0)
     far = broken_images(network, images, labels)
-    monkeypatch.setattr(autoattack, "attack", lambda *_, **__: (far, ["a warning"]))
-    verdicts = attack(settings_of("autoattack"), network, images, labels, seed=0)
+    asked = {}
+    monkeypatch.setattr(autoattack, "attack", lambda *_, **options: asked.update(options) or (far, ["a warning"]))
+    verdicts = attack(settings_of("autoattack"), network, images, labels, seed=5)
+    assert asked == {"eps": EPS, "seed": 5}
     assert verdicts.robust.all()
     assert verdicts.flags == ["a warning", "12 adversarial images outside the threat model do not count"]
 

@@ -53,13 +53,16 @@ def shown(table, variant):
 def test_a_mean_and_its_spread_are_those_of_the_records(suite):
     folder, made = suite
     found = [
-        100 * json.loads((folder / f"digits/pgd-7/seed{k}/evaluate/pgd-20.json").read_text())["accuracy"] for k in range(3)
+        100 * json.loads((folder / f"digits/pgd-7/seed{k}/evaluate/pgd-20.json").read_text())["accuracy"]
+        for k in range(3)
     ]
     numbers = row(made["robustness"], "pgd-7")
     assert numbers["pgd-20_percent_mean"] == pytest.approx(statistics.fmean(found))
     assert numbers["pgd-20_percent_std"] == pytest.approx(statistics.stdev(found))
     assert numbers["pgd-20_n"] == 3
-    assert shown(made["robustness"], "pgd-7")["pgd-20"] == f"{statistics.fmean(found):.1f} ± {statistics.stdev(found):.1f}"
+    assert (
+        shown(made["robustness"], "pgd-7")["pgd-20"] == f"{statistics.fmean(found):.1f} ± {statistics.stdev(found):.1f}"
+    )
 
 
 def test_a_diverged_run_is_counted_and_is_in_no_mean(suite):
@@ -68,7 +71,7 @@ def test_a_diverged_run_is_counted_and_is_in_no_mean(suite):
     numbers = row(made["robustness"], "pgd+mplus")
     assert (numbers["runs"], numbers["diverged"], numbers["clean_n"]) == (3, 1, 2)
     assert numbers["clean_percent_mean"] == pytest.approx(50 * sum(record["accuracy"] for record in found))
-    assert "pgd+mplus seed 1 (epoch 7)" in " ".join(made["robustness"].notes)
+    assert "pgd+mplus seed 1 (epoch 3)" in " ".join(made["robustness"].notes)
 
 
 def test_where_every_run_diverged_there_is_no_accuracy_rather_than_zero(suite):
@@ -81,7 +84,8 @@ def test_where_every_run_diverged_there_is_no_accuracy_rather_than_zero(suite):
 def test_a_collapsed_run_is_in_the_mean_and_left_out_in_a_line_of_its_own(suite):
     folder, made = suite
     found = [
-        100 * json.loads((folder / f"digits/fast/seed{k}/evaluate/pgd-20.json").read_text())["accuracy"] for k in range(3)
+        100 * json.loads((folder / f"digits/fast/seed{k}/evaluate/pgd-20.json").read_text())["accuracy"]
+        for k in range(3)
     ]
     numbers = row(made["robustness"], "fast")
     assert numbers["collapsed"] == 1
@@ -111,7 +115,9 @@ def test_seconds_of_different_hardware_never_share_a_line(tmp_path, resolved):
     table = built(folder, resolved)["cost"]
     lines = table.data[table.data["variant"] == "pgd-7"].set_index("hardware")
     assert dict(lines["n"]) == {HARDWARE: 2, GPU: 1}
-    seconds = [json.loads((folder / f"digits/pgd-7/seed{k}/train.json").read_text())["cost"]["seconds"] for k in range(3)]
+    seconds = [
+        json.loads((folder / f"digits/pgd-7/seed{k}/train.json").read_text())["cost"]["seconds"] for k in range(3)
+    ]
     assert lines.loc[HARDWARE, "seconds_mean"] == pytest.approx(statistics.fmean(seconds[:2]))
     assert lines.loc[GPU, "seconds_mean"] == pytest.approx(seconds[2])
     assert "different hardware" in table.caption
@@ -159,7 +165,7 @@ def test_pairs_with_a_diverged_or_missing_run_are_counted_and_not_used(tmp_path,
     table = built(folder, resolved)["mplus_effect"]
     numbers = row(table, "pgd+mplus")
     assert (numbers["n"], numbers["diverged"], numbers["missing"]) == (1, 1, 1)
-    assert numbers["clean_points_n"] == 1
+    assert (numbers["clean_points_n"], numbers["passes_speedup_n"], numbers["seconds_speedup_n"]) == (1, 1, 1)
     assert shown(table, "pgd+mplus")["pairs"] == "1 of 3"
 
 

@@ -1,7 +1,8 @@
 """Each method against a second, naive implementation of its algorithm, in float64, written here from the papers.
 
 A reference uses nothing of the suite but the network: its own clipping, its own SGD, `backward()` into `.grad`. Both
-sides draw noise from generators of their own with the same seed. Three minibatches, the last one short.
+sides draw noise from generators of their own with the same seed. Three minibatches, the last one short as at the end
+of an epoch, and a full one after it.
 """
 
 import copy
@@ -16,7 +17,7 @@ from methods import load
 from training.learner import Learner
 
 EPS, SEED, MOMENTUM, WEIGHT_DECAY = 0.1, 3, 0.9, 5e-4
-BATCHES = (6, 6, 3)  # images in each minibatch
+BATCHES = (6, 6, 3, 6)  # images in each minibatch
 
 
 @pytest.fixture(autouse=True)
