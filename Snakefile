@@ -51,7 +51,7 @@ rule data:
         mirrors=lambda w: suite.resolved["mirrors"].get(w.dataset, []),
     message:
         "data {wildcards.dataset}"
-    priority: 1  # what cannot be had should be known before anything is trained
+    priority: 2  # what cannot be had should be known before anything is trained
     shell:
         "{PYTHON} -m experiment.data {wildcards.dataset} --data-dir {params.dir:q} --mirror {params.mirrors:q}"
 
@@ -68,6 +68,7 @@ rule train:
         spec=lambda w: suite.run(f"{w.dataset}/{w.variant}/seed{w.seed}").spec,
     message:
         "train {wildcards.dataset} {wildcards.variant} seed {wildcards.seed}"
+    priority: 1  # a timed run waits for the machine, and would wait for an attack each time
     threads: workflow.cores  # a timed run has the machine to itself
     shell:
         "{PYTHON} -m training.run - {wildcards.dataset}/{wildcards.variant}/seed{wildcards.seed}"

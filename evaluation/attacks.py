@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from evaluation import autoattack
 from experiment import pgd
 from experiment.threat import THREATS
 
@@ -34,6 +33,8 @@ def attack(settings: dict, network: nn.Module, images: Tensor, labels: Tensor, s
     if name == "clean":
         adversarial = images
     elif name == "autoattack":
+        from evaluation import autoattack  # its package takes as long to import as a small attack to run
+
         adversarial, flags = autoattack.attack(network, images, labels, eps=eps, seed=seed)
     elif name == "fgsm":
         adversarial = pgd.attack(

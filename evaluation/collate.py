@@ -12,6 +12,7 @@ import pandas as pd
 
 from evaluation import plots, tables
 from evaluation.captions import attack_names
+from evaluation.statistics import wilson_interval
 from experiment import record
 from experiment.errors import UserError
 from experiment.suite import Suite
@@ -162,8 +163,8 @@ def _read_epochs(path: Path, identity: dict, problems: list[str]) -> list[pd.Dat
 
 def _row(train: dict, variant: dict, attack: str, evaluation: dict | None) -> dict:
     """A row of the runs frame: one run under one attack."""
-    found = evaluation or {"status": "missing", "interval": None, "flags": [], "provenance": None}
-    low, high = found["interval"] or (None, None)
+    found = evaluation or {"status": "missing", "flags": []}
+    low, high = (None, None) if found.get("accuracy") is None else wilson_interval(found["correct"], found["images"])
     return {
         **{key: train[key] for key in ("dataset", "variant")},
         **{"method": variant["method"], "rule": variant["steps"]["rule"], "base": variant.get("base")},

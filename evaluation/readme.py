@@ -1,6 +1,6 @@
 """Publish the results of the default suite: keep its records in results/reference/ and show them in README.md.
 
-    python -m evaluation.readme            (after `snakemake`; `make readme` does both)
+python -m evaluation.readme            (after `snakemake`; `make readme` does both)
 """
 
 import shutil

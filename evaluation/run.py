@@ -19,7 +19,6 @@ from safetensors.torch import load_file
 from torch import nn
 
 from evaluation.attacks import attack
-from evaluation.statistics import wilson_interval
 from experiment import models, precision, provenance, record
 from experiment.data import DATASETS, load_split
 from experiment.errors import UserError
@@ -74,7 +73,6 @@ def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
         "images": len(robust),
         "correct": correct,
         "accuracy": correct / len(robust) if evaluated else None,
-        "interval": list(wilson_interval(correct, len(robust))) if evaluated else None,
         "seconds": seconds,
         "flags": flags,
         "weights_sha256": trained["weights_sha256"],

@@ -85,7 +85,8 @@ class Learner:
         self.passes.partial_forwards -= 1
         self.passes.forwards += 1
         with self._autocast():
-            return self.network.rest(hidden).float()
+            logits = self.network.rest(hidden)
+        return logits.float() if self._bf16 else logits
 
     def input_gradient(self, loss: Tensor, delta: Tensor) -> Tensor:
         """dloss/ddelta, and no weight gradients: a third of the cost saved."""
@@ -143,7 +144,7 @@ class Learner:
         correct = (self._logits.argmax(1) == self._labels).sum()
         magnitude = torch.zeros((), device=correct.device)
         if self._gradient is not None:
-            magnitude = (self._gradient.float().abs() * self.network.std).sum()
+            magnitude = (self._gradient.abs() * self.network.std).sum()
         return torch.stack([self._loss.double() * count, correct.double(), magnitude.double()])
 
     def _count_backward(self) -> None:

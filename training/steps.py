@@ -223,7 +223,11 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         file, rule = chosen.pop("file"), RULES[chosen.pop("rule")]
         eps = quantity(chosen["eps"], "--eps")
-        numbers = {key: quantity(chosen[key], f"--{key}", eps) for key in chosen if isinstance(chosen[key], str)}
+        numbers = {
+            key: quantity(text, "--" + key.replace("_", "-"), eps if key == "step_size" else None)
+            for key, text in chosen.items()
+            if isinstance(text, str)
+        }
         magnitudes = read_magnitudes(file)
         print("\n".join(map(str, replay(rule(**{**chosen, **numbers}), magnitudes))))
     except UserError as error:
@@ -234,8 +238,8 @@ def read_magnitudes(file: Path) -> list[float]:
     """Finite, non-negative numbers, one a line. Raises UserError naming the line."""
     try:
         lines = file.read_text().split("\n")
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror}; give a file of magnitudes, one a line") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not readable ({error}); give a file of magnitudes, one a line") from None
     magnitudes = []
     for number, line in enumerate(lines, start=1):
         if line.strip():

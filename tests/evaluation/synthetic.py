@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.statistics import wilson_interval
 from experiment import record
 
 HARDWARE = "AMD EPYC 7763 64-Core Processor, 2 threads"
@@ -128,7 +127,6 @@ def _write_run(place: Path, resolved: dict, names: dict, settings: tuple, status
         accuracy = clean if attack == "clean" else max(0, pgd + (1 - ATTACKS.get(attack, 1.0)) * 0.5)
         correct = round(images * min(accuracy, 1))
         result = {"images": images, "correct": correct, "accuracy": correct / images, "status": "ok"}
-        result["interval"] = list(wilson_interval(correct, images))
         if diverged:
             result = dict.fromkeys(result, None) | {"status": "not-evaluated", "images": 0}
         common = {"kind": "evaluation", "version": 1, "attack": attack, "settings": {"name": attack}, "flags": []}

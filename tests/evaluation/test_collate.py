@@ -8,6 +8,7 @@ from synthetic import VARIANTS, edit, resolved_suite, write_results
 
 from evaluation import collate as collating
 from evaluation.collate import collate, main, report
+from evaluation.statistics import wilson_interval
 from experiment import record
 from experiment.errors import UserError
 from experiment.suite import ROOT, Suite
@@ -53,7 +54,9 @@ def test_runs_csv_has_one_row_a_run_and_attack_with_the_numbers_of_the_records(f
         train = json.loads((run / "train.json").read_text())
         found = json.loads((run / "evaluate" / f"{attack}.json").read_text())
         assert row["accuracy"] == pytest.approx(found["accuracy"])
-        assert [row["interval_low"], row["interval_high"]] == pytest.approx(found["interval"])
+        assert [row["interval_low"], row["interval_high"]] == pytest.approx(
+            wilson_interval(found["correct"], found["images"])
+        )
         assert (row["images"], row["correct"]) == (found["images"], found["correct"])
         assert row["evaluation_seconds"] == found["seconds"]
         for cost in ("seconds", "data_passes", "partial_passes", "peak_memory_bytes", "seconds_per_pass"):

@@ -101,10 +101,11 @@ def test_forced_growth_goes_past_most_and_sets_the_threshold_anew():
     assert rule.state_dict() == {"n": 4, "threshold": pytest.approx(1.01 * 5)}
 
 
-@pytest.mark.parametrize("parts", range(1, 60))
-def test_n_steps_of_eps_over_n_span_the_ball_whatever_the_rounding(parts):
-    rule = host_mplus(MPlus2021, most=1, step_size=EPS / parts)
-    assert max(replay(rule, [0.0] * (parts + 5))) == parts
+@pytest.mark.parametrize("eps", [number / 255 for number in range(1, 17)])
+def test_n_steps_of_eps_over_n_span_the_ball_whatever_the_rounding(eps):
+    for n in range(1, 60):  # 7/255 / 11 * 11 is below 7/255 in floating point
+        rule = host_mplus(MPlus2021, most=1, step_size=eps / n, eps=eps)
+        assert max(replay(rule, [0.0] * (n + 5))) == n
 
 
 @pytest.mark.parametrize("rule", [deat_mplus(MPlus2021), deat_mplus(MPlus, step_size=EPS / 4), host_mplus(MPlus)])
