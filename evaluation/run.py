@@ -61,7 +61,7 @@ def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
     parts = folder / "evaluate" / f".{name}.parts"
     if evaluated:
         precision.apply("fp32")
-        network = load_network(run, folder / "model.safetensors").to(device, memory_format=torch.channels_last)
+        network = load_network(run, folder / "model.safetensors").to(device)
         identity = {"weights": trained["weights_sha256"], "settings": settings}
         robust, flags, seconds = in_chunks(settings, network, images, labels, parts, identity)
     correct = int(robust.sum()) if evaluated else None

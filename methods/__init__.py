@@ -42,5 +42,5 @@ def check(variants: list[dict]) -> None:
         first = steps.get("first", steps.get("steps"))
         if first < least:
             raise UserError(
-                f"variant {variant['label']}: {first} steps in the first epoch; {variant['method']} needs {least} or more"
+                f"variant {variant['label']}: {first} steps in epoch 0, but {variant['method']} needs {least}"
             )
