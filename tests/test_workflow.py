@@ -3,15 +3,20 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
+from experiment.lock import turn
+
 ROOT = Path(__file__).resolve().parent.parent
+CIFAR10 = ROOT / "data" / "cifar-10-batches-py"
 PARTS = ("Snakefile", "configs", "profiles", "experiment", "methods", "training", "evaluation")
 TINY = {
     "suite": "tiny",
@@ -198,3 +203,65 @@ def test_bad_input_is_one_sentence_before_any_training(tmp_path, change, message
     assert message in errors[0]
     assert "Traceback" not in done.stdout
     assert not (project.folder / "results").exists()
+
+
+@pytest.mark.skipif(not CIFAR10.is_dir(), reason="no CIFAR-10: unpack cifar-10-python.tar.gz in data/")
+def test_the_smoke_suite_trains_and_attacks_the_real_network_on_real_images(tmp_path):
+    project = Project(tmp_path)
+    (project.folder / "data").mkdir()
+    (project.folder / "data" / CIFAR10.name).symlink_to(CIFAR10)
+    done = project.snakemake(configfile="configs/smoke.yaml")
+    assert done.returncode == 0, done.stdout
+    runs = pd.read_csv(project.folder / "results/smoke/runs.csv")
+    assert len(runs) == 2 * 3
+    assert runs["accuracy"].between(0, 1).all()
+    spent = runs.drop_duplicates("variant").set_index("variant")["passes"]
+    assert spent.to_dict() == {"fast": 2 * 8 * 2, "fast+mplus": 8 * 1 + 8 * 2}
+
+
+def test_a_killed_snakemake_goes_on_with_the_same_command(tmp_path):
+    project = Project(tmp_path)
+    project.suite(variants=TINY["variants"][:1])
+    running = subprocess.Popen(
+        [sys.executable, "-m", "snakemake", "--configfile", "tiny.yaml"],
+        cwd=project.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    trained = project.folder / "results/tiny/digits/fast/seed0/train.json"
+    deadline = time.monotonic() + 120
+    while not trained.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGKILL)  # in the middle of finishing one job and starting the next
+    running.wait()
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    assert len(pd.read_csv(project.folder / "results/tiny/runs.csv")) == 3
+
+
+def test_two_snakemakes_do_not_work_on_one_suite_at_a_time(tmp_path):
+    project = Project(tmp_path)
+    project.suite()
+    with turn(project.folder / "results" / "tiny" / ".lock"):
+        done = project.snakemake()
+    assert done.returncode != 0
+    assert "another process is at work on results/tiny" in done.stdout
+    assert not (project.folder / "results" / "tiny" / "digits").exists()
+
+
+def test_a_failing_run_leaves_the_others_and_the_tables_name_what_is_missing(tmp_path):
+    project = Project(tmp_path)
+    broken = project.folder / "methods" / "broken"
+    shutil.copytree(project.folder / "methods" / "fast", broken)
+    code = (broken / "method.py").read_text()
+    (broken / "method.py").write_text(
+        code.replace("        delta = self.start_of(images)", "        raise OSError(28, 'No space left on device')")
+    )
+    project.suite(variants=[{"label": "broken", "method": "broken"}, {"label": "fast", "method": "fast"}])
+    done = project.snakemake()
+    assert done.returncode != 0
+    assert "error: digits/broken/seed0: [Errno 28] No space left on device" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert "missing: broken seed 0" in done.stdout
+    assert set(pd.read_csv(project.folder / "results/tiny/runs.csv")["variant"]) == {"fast"}
