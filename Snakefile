@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import methods
+from experiment import provenance
 from experiment.errors import UserError
 from experiment.lock import hold
 from experiment.suite import Suite
@@ -24,6 +25,7 @@ except UserError as error:
 PYTHON = sys.executable
 SUITE = json.dumps(config)  # what jobs read; which part of it a job depends on is said by its params
 RESULTS = "results/" + suite.name
+GPU = int(provenance.device().type == "cuda")  # evaluations share a CPU's cores, but not a GPU
 LOCKS = []  # held until this process ends
 RUN = RESULTS + "/{dataset}/{variant}/seed{seed}"
 
@@ -88,6 +90,8 @@ rule evaluate:
     message:
         "evaluate {wildcards.dataset} {wildcards.variant} seed {wildcards.seed} {wildcards.attack}"
     threads: 1
+    resources:
+        gpu=GPU,
     shell:
         "{PYTHON} -m evaluation.run - {wildcards.dataset}/{wildcards.variant}/seed{wildcards.seed}"
         " {wildcards.attack} --threads {threads} <<< {SUITE:q}"
