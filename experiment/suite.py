@@ -12,7 +12,7 @@ import jsonschema
 import yaml
 
 from experiment import models
-from experiment.data import DATASETS
+from experiment.data import DATASETS, load_split
 from experiment.download import verify_raw
 from experiment.errors import UserError
 from experiment.quantity import quantity
@@ -85,9 +85,12 @@ class Suite:
         return Path(self.resolved["data_dir"]) / "prepared" / dataset / f"{split}.safetensors"
 
     def check_files(self) -> None:
-        """Raise UserError if a raw data file that is there is damaged; one that is not there is downloaded later."""
+        """Raise UserError if a data file that is there is damaged; what is not there is made or downloaded later."""
         for dataset in self.datasets:
-            if not self.data_file(dataset, "train").exists():
+            prepared = [self.data_file(dataset, split) for split in ("train", "test")]
+            for path in filter(Path.exists, prepared):
+                load_split(path)
+            if not all(map(Path.exists, prepared)):
                 verify_raw(dataset, self.resolved["data_dir"])
 
     def method_files(self, label: str) -> list[str]:

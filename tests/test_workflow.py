@@ -265,3 +265,21 @@ def test_a_failing_run_leaves_the_others_and_the_tables_name_what_is_missing(tmp
     assert "Traceback" not in done.stdout
     assert "missing: broken seed 0" in done.stdout
     assert set(pd.read_csv(project.folder / "results/tiny/runs.csv")["variant"]) == {"fast"}
+
+
+def test_a_damaged_data_file_is_named_before_any_training(tmp_path):
+    project = Project(tmp_path)
+    project.suite()
+    raw = project.folder / "data" / "cifar-10-batches-py" / "data_batch_1"
+    raw.parent.mkdir(parents=True)
+    raw.write_bytes(b"not CIFAR-10")
+    prepared = project.folder / "data" / "prepared" / "digits" / "test.safetensors"
+    prepared.parent.mkdir(parents=True)
+    prepared.write_bytes(b"not digits")
+    for datasets, named in ((["digits"], "test.safetensors"), (["cifar10"], "data_batch_1")):
+        project.suite(datasets=datasets)
+        done = project.snakemake()
+        assert done.returncode != 0
+        (error,) = [line for line in done.stdout.splitlines() if line.startswith("error:")]
+        assert named in error
+        assert not (project.folder / "results").exists()
