@@ -94,10 +94,11 @@ class Suite:
                 verify_raw(dataset, self.resolved["data_dir"])
 
     def method_files(self, label: str) -> list[str]:
-        """The files that define the method of a variant, from the project's root."""
+        """The sources of a variant's method, from the project's root; its defaults are part of the run's spec."""
         for variant in self.resolved["variants"]:
             if variant["label"] == label:
-                return [f"methods/{variant['method']}/{file}" for file in ("method.py", "defaults.yaml")]
+                folder = ROOT / "methods" / variant["method"]
+                return [str(path.relative_to(ROOT)) for path in sorted(folder.glob("*.py"))]
         raise UserError(f"suite {self.name} has no variant {label!r}")
 
     def run(self, folder: str) -> Run:
