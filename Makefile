@@ -3,12 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: env results test readme
+.PHONY: env results test crosscheck readme method
 results: env
 	$(BIN)/snakemake
 
 test: env
 	$(BIN)/python -m pytest
+
+crosscheck: env
+	$(BIN)/python -m pytest -m crosscheck
 
 env: $(VENV)/.ready
 
@@ -17,7 +20,12 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (a few minutes the first time)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@# Without what it draws plots with (visdom), which does not build; its attacks need no more than is there.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps adv-lib
 	@touch $@
 
 readme: results
 	$(BIN)/python -m evaluation.readme
+
+method: env
+	@$(BIN)/python -m methods.new '$(NAME)'

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
+from evaluation import autoattack
 from experiment import pgd
 from experiment.threat import THREATS
 
@@ -36,8 +37,6 @@ def attack(settings: dict, network: nn.Module, images: Tensor, labels: Tensor, s
     if name == "clean":
         adversarial = images
     elif name == "autoattack":
-        from evaluation import autoattack  # its package takes as long to import as a small attack to run
-
         adversarial, flags = autoattack.attack(search, images, labels, eps=eps, seed=seed)
     elif name == "fgsm":
         adversarial = pgd.attack(search, images, labels, threat, steps=1, step_size=eps, random_start=False).adversarial

@@ -3,7 +3,6 @@
 import logging
 from contextlib import contextmanager
 
-from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
 BATCH_SIZE = 500
@@ -14,6 +13,8 @@ def attack(network: nn.Module, images: Tensor, labels: Tensor, *, eps: float, se
 
     images: in [0, 1]; network: gives logits, frozen, in evaluation mode, on the images' device.
     """
+    from pyautoattack import AutoAttack  # it takes as long to import as a small attack to run
+
     with _warnings() as warnings:
         adversary = AutoAttack(network, norm="Linf", eps=eps, version="standard", seed=seed, device=images.device)
         adversarial, _ = adversary.run_standard_evaluation(images, labels, batch_size=BATCH_SIZE)

@@ -1,18 +1,28 @@
 """Sentences that say how the numbers of a suite came about: for captions, notes and titles."""
 
 import math
+from collections.abc import Iterator
 
 import pandas as pd
 
 RUN = ["dataset", "variant", "seed"]  # what names a run in the runs frame
 NOTHING = "–"
 CHECKPOINTS = {"best": "the epoch of best PGD accuracy on the validation split", "last": "the last epoch"}
-OWN_MPLUS = {"fast": "Fast", "yopo": "YOPO"}  # methods whose M+ nobody has published
+OWN_MPLUS = {"fast": "Fast", "n_fgsm": "N-FGSM", "yopo": "YOPO"}  # methods whose M+ nobody has published
 
 
 def attack_names(resolved: dict) -> list[str]:
     """The suite's attacks, in the order of the tables' columns."""
     return [attack["name"] for attack in resolved["evaluation"]["attacks"]]
+
+
+def by_variant(resolved: dict, runs: pd.DataFrame) -> Iterator[tuple[dict, pd.DataFrame]]:
+    """Each data set and variant in the suite's order, with its rows (none where nothing was trained)."""
+    for dataset in resolved["datasets"]:
+        for variant in resolved["variants"]:
+            identity = {"dataset": dataset, "variant": variant["label"], "base": variant.get("base")}
+            identity |= {"method": variant["method"], "rule": variant["steps"]["rule"]}
+            yield identity, runs[(runs["dataset"] == dataset) & (runs["variant"] == variant["label"])]
 
 
 def is_mplus(variant: dict) -> bool:
@@ -81,3 +91,41 @@ def describe_runs(runs: pd.DataFrame, status: str) -> str:
         ]
         variants.append(f"{f'{dataset} ' if several else ''}{variant} {', '.join(seeds)}")
     return "; ".join(variants)
+
+
+def describe_suspects(runs: pd.DataFrame) -> list[str]:
+    """A sentence for each run that attacks gave reason to doubt: "Suspect: fast seed 0 (...)."."""
+    return [
+        f"Suspect: {run.variant} seed {run.seed} ({run.dataset}): {run.suspect}." for run in suspects(runs).itertuples()
+    ]
+
+
+def suspects(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row for each run that is suspect."""
+    return runs[runs["suspect"] != ""].drop_duplicates(RUN)
+
+
+def describe_sources(runs: pd.DataFrame) -> list[str]:
+    """A sentence for each thing that records should share and do not: the engine's source, a method's, the packages."""
+    trained, evaluated = runs.drop_duplicates(RUN), runs[runs["evaluation_engine_sha256"].notna()]
+    engines = pd.concat([trained["engine_sha256"], evaluated["evaluation_engine_sha256"]])
+    packages = pd.concat([trained["packages"], evaluated["evaluation_packages"]])
+    sentences = []
+    if engines.nunique() > 1:
+        sentences.append(f"Made by different versions of this suite's own source: {_counted(engines.str[:12])}.")
+    for method, rows in trained.groupby("method", sort=False):
+        if rows["method_sha256"].nunique() > 1:
+            sentences.append(
+                f"Made by different versions of the method {method}: {_counted(rows['method_sha256'].str[:12])}."
+            )
+    if packages.nunique() > 1:
+        versions = [set(text.split(", ")) for text in packages]
+        shared = set.intersection(*versions)
+        different = pd.Series([", ".join(sorted(found - shared)) for found in versions])
+        sentences.append(f"Made with different package versions: {_counted(different)}.")
+    return sentences
+
+
+def _counted(values: pd.Series) -> str:
+    """ "a (12 records), b (1 record)"."""
+    return "; ".join(f"{value} ({n} record{'s' * (n > 1)})" for value, n in values.value_counts(sort=False).items())

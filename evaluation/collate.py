@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from evaluation import plots, tables
 from evaluation.captions import attack_names
+from evaluation.sanity import suspicions
 from evaluation.statistics import wilson_interval
 from experiment import record
 from experiment.errors import UserError
@@ -22,6 +24,7 @@ COST_COLUMNS += ["seconds_per_pass", "peak_memory_bytes", "peak_memory_of"]
 EPOCH_COLUMNS = ["epoch", "steps", "magnitude", "validation_pgd_accuracy"]
 WHOLE = ["status_epoch", "evaluated_epoch", "images", "correct"]  # whole numbers that may be missing
 FRACTIONS = ["accuracy", "interval_low", "interval_high"]
+NOT_IN_CSV = ["verdicts", "packages", "evaluation_packages"]  # long, and in the records
 MISSING_SHOWN = 20
 
 
@@ -30,7 +33,8 @@ class Collation:
     """What a suite's results folder holds.
 
     runs: one row for each trained run and attack of the suite, accuracies as fractions; `evaluation_status` is "ok",
-        "not-evaluated" (the run diverged) or "missing", and only "ok" has an accuracy.
+        "not-evaluated" (the run diverged) or "missing", and only "ok" has an accuracy; `verdicts` is one bool an image;
+        `suspect` is why the run is not to be believed, "" for nothing.
     epochs: one row an epoch of those runs; missing: what is not there yet; problems: files that could not be used.
     """
 
@@ -56,17 +60,14 @@ def collate(resolved: dict, folder: Path) -> Collation:
                 f"{name} ({'train.json cannot be used' if (place / 'train.json').exists() else 'not trained'})"
             )
             continue
-        evaluations = {
-            attack: _read(
-                place / "evaluate" / f"{attack}.json",
-                {"kind": "evaluation", "attack": attack, **identity},
-                problems,
-                train,
-            )
-            for attack in attack_names(resolved)
-        }
+        evaluations, verdicts = _read_evaluations(place / "evaluate", attack_names(resolved), identity, train, problems)
         missing += [f"{name} {attack}" for attack, evaluation in evaluations.items() if evaluation is None]
-        rows += [_row(train, variant, attack, evaluation) for attack, evaluation in evaluations.items()]
+        evaluated = {attack: record for attack, record in evaluations.items() if record and record["status"] == "ok"}
+        suspect = "; ".join(suspicions(evaluated, verdicts))
+        rows += [
+            _row(train, variant, attack, evaluation) | {"suspect": suspect, "verdicts": verdicts.get(attack)}
+            for attack, evaluation in evaluations.items()
+        ]
         epochs += _read_epochs(place / "epochs.csv", identity, problems)
     if not rows:
         hint = problems[0] if problems else "run snakemake first, or name the folder with --results"
@@ -82,7 +83,8 @@ def report(resolved: dict, folder: Path) -> int:
     Returns the exit status: 1 when a file could not be used, else 0. Raises UserError when there is nothing to collate.
     """
     collation = collate(resolved, folder)
-    files = {"runs.csv": collation.runs.to_csv(index=False, float_format="%.10g", lineterminator="\n").encode()}
+    listed = collation.runs.drop(columns=NOT_IN_CSV)
+    files = {"runs.csv": listed.to_csv(index=False, float_format="%.10g", lineterminator="\n").encode()}
     built = tables.build(resolved, collation.runs)
     files |= {f"tables/{name}": text.encode() for table in built for name, text in table.files().items()}
     images = plots.draw(resolved, collation.runs, collation.epochs)
@@ -142,6 +144,40 @@ def _read(path: Path, expected: dict, problems: list[str], train: dict | None = 
     return content
 
 
+def _read_evaluations(
+    folder: Path, attacks: list[str], identity: dict, train: dict, problems: list[str]
+) -> tuple[dict[str, dict | None], dict[str, np.ndarray]]:
+    """The run's evaluation records by attack, None where there is no usable one, and their verdicts."""
+    evaluations, verdicts = {}, {}
+    for attack in attacks:
+        expected = {"kind": "evaluation", "attack": attack, **identity}
+        evaluation = _read(folder / f"{attack}.json", expected, problems, train)
+        if evaluation is not None:
+            try:
+                verdicts[attack] = _read_verdicts(folder / f"{attack}.robust.npy", evaluation)
+            except UserError as error:
+                problems.append(str(error))
+                evaluation = None
+        evaluations[attack] = evaluation
+    return evaluations, verdicts
+
+
+def _read_verdicts(path: Path, evaluation: dict) -> np.ndarray:
+    """One bool an image. Raises UserError when there are none, or others than those that the record counted."""
+    try:
+        verdicts = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: not readable as verdicts ({error}); delete the record and evaluate again") from None
+    if verdicts.dtype != bool or verdicts.shape != (evaluation["images"],):
+        raise UserError(
+            f"{path}: {verdicts.dtype} of shape {verdicts.shape}; its record has {evaluation['images']} images, and a "
+            "bool for each is needed; evaluate again"
+        )
+    if int(verdicts.sum()) != (evaluation["correct"] or 0):
+        raise UserError(f"{path}: {verdicts.sum()} images robust; correct is {evaluation['correct']} in its record")
+    return verdicts
+
+
 def _check_evaluates(path: Path, evaluation: dict, train: dict) -> None:
     """Raise UserError when an evaluation is of other weights than the run's, left from before it was trained again."""
     if (evaluation["status"] == "not-evaluated") != (train["status"] == "diverged"):
@@ -174,10 +210,23 @@ def _row(train: dict, variant: dict, attack: str, evaluation: dict | None) -> di
         **{"interval_low": low, "interval_high": high, "flags": "; ".join(found["flags"])},
         **{column: train["cost"][column] for column in COST_COLUMNS},
         "evaluated_epoch": train["epochs"]["evaluated"],
-        "hardware": train["provenance"]["hardware"]["label"],
+        **{"hardware": train["provenance"]["hardware"]["label"], **_software(train["provenance"])},
+        "method_sha256": train["provenance"]["sources"]["method"],
         "evaluation_seconds": found.get("seconds"),
         "evaluation_hardware": evaluation and evaluation["provenance"]["hardware"]["label"],
+        **{f"evaluation_{key}": value for key, value in _software(evaluation and evaluation["provenance"]).items()},
         "weights_sha256": train["weights_sha256"],
+    }
+
+
+def _software(provenance: dict | None) -> dict[str, str | None]:
+    """The hash of the engine's source and the versions of what it ran on; None where there is no record."""
+    if provenance is None:
+        return dict.fromkeys(("engine_sha256", "packages"))
+    versions = {"python": provenance["python"], **provenance["packages"]}
+    return {
+        "engine_sha256": provenance["sources"]["engine"],
+        "packages": ", ".join(f"{name} {version}" for name, version in sorted(versions.items())),
     }
 
 

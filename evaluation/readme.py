@@ -30,11 +30,12 @@ def section(reference: Path, link: str) -> str:
     """What README.md shows of the published results: where they ran, a table and a picture."""
     record = read(min(reference.glob("*/*/*/train.json")))
     hardware, packages = record["provenance"]["hardware"]["label"], record["provenance"]["packages"]
-    table = (reference / "tables" / "robustness.md").read_text().strip()
+    table = (reference / "tables" / "robustness.md").read_text().partition("<details>")[0].strip()
     picture = f"{link}/plots/accuracy_vs_passes.png"
     effect = (reference / "tables" / "mplus_effect.md").read_text().strip()
     return (
-        f"Trained on {hardware}; PyTorch {packages['torch']}, pyautoattack {packages['pyautoattack']}.\n\n{table}\n\n"
+        f"Trained on {hardware}; PyTorch {packages['torch']}, pyautoattack {packages['pyautoattack']}. Seed by seed: "
+        f"[{link}/tables/robustness.md]({link}/tables/robustness.md).\n\n{table}\n\n"
         f"![AutoAttack accuracy against passes over the training data, a dot a seed]({picture})\n\n{effect}"
     )
 

@@ -9,20 +9,19 @@ import argparse
 import io
 import json
 import shutil
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from evaluation.attacks import attack
-from experiment import models, precision, provenance, record
+from experiment import models, precision, provenance, record, weights
 from experiment.data import DATASETS, load_split
-from experiment.errors import UserError
+from experiment.errors import told
 from experiment.lock import turn
+from experiment.maker import maker
 from experiment.suite import Run, Suite
 
 CHUNK = 1000  # images whose verdicts are stored together
@@ -36,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
     parser.add_argument("--threads", type=int, help="CPU threads; default: PyTorch's own choice")
     options = parser.parse_args(arguments)
-    try:
+    with told(f"{options.run} {options.attack}"):
         suite = Suite.load(options.suite)
         if options.threads:
             torch.set_num_threads(options.threads)
@@ -46,8 +45,6 @@ def main(arguments: list[str] | None = None) -> None:
             result = evaluate(suite, run, options.attack, folder)
         shown = "not evaluated, the run diverged" if result["accuracy"] is None else f"{result['accuracy']:.1%}"
         print(f"evaluated {run.folder} {options.attack}: {shown}", flush=True)
-    except (UserError, OSError, torch.OutOfMemoryError) as error:
-        sys.exit(f"error: {options.run} {options.attack}: {error}")
 
 
 def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
@@ -61,8 +58,9 @@ def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
     parts = folder / "evaluate" / f".{name}.parts"
     if evaluated:
         precision.apply("fp32")
-        network = load_network(run, folder / "model.safetensors").to(device)
+        network = load_network(run, folder / "model.safetensors", trained["weights_sha256"]).to(device)
         identity = {"weights": trained["weights_sha256"], "settings": settings}
+        identity |= maker(device, "fp32", "experiment/**/*.py", "evaluation/**/*.py")
         robust, flags, seconds = in_chunks(settings, network, images, labels, parts, identity)
     correct = int(robust.sum()) if evaluated else None
     result = {
@@ -76,7 +74,9 @@ def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
         "seconds": seconds,
         "flags": flags,
         "weights_sha256": trained["weights_sha256"],
-        "provenance": provenance.collect(device, "fp32", started),
+        "provenance": provenance.collect(
+            device, "fp32", started, suite.resolved, trained["provenance"]["sources"]["method"]
+        ),
     }
     buffer = io.BytesIO()
     np.save(buffer, robust, allow_pickle=False)
@@ -86,8 +86,8 @@ def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
     return result
 
 
-def load_network(run: Run, weights: Path) -> nn.Module:
-    """The run's network with the given weights, frozen, in evaluation mode."""
+def load_network(run: Run, file: Path, sha256: str) -> nn.Module:
+    """The run's network with the weights in `file`, which must have that digest, frozen, in evaluation mode."""
     dataset, network = DATASETS[run.dataset], run.spec["network"]
     built = models.build(
         network["name"],
@@ -98,7 +98,7 @@ def load_network(run: Run, weights: Path) -> nn.Module:
         activation=network["activation"],
         seed=run.seed,
     )
-    built.load_state_dict(load_file(weights))
+    built.load_state_dict(weights.load(file, sha256))
     return built.eval().requires_grad_(False)
 
 
@@ -111,8 +111,8 @@ def in_chunks(settings, network, images, labels, parts: Path, identity: dict) ->
     robust, flags, seconds = [], [], 0.0
     for start in range(0, len(images), CHUNK):
         file = parts / f"{start}.json"
-        stored = json.loads(file.read_text()) if file.exists() else {}
-        if stored.get("identity") != identity:
+        stored = finished_chunk(file, identity)
+        if stored is None:
             x = images[start : start + CHUNK].to(device).float().div_(255)
             y = labels[start : start + CHUNK].to(device)
             began = time.perf_counter()
@@ -124,6 +124,15 @@ def in_chunks(settings, network, images, labels, parts: Path, identity: dict) ->
         flags += [flag for flag in stored["flags"] if flag not in flags]
         seconds += stored["seconds"]
     return np.array(robust, bool), flags, seconds
+
+
+def finished_chunk(file: Path, identity: dict) -> dict | None:
+    """What an earlier attempt stored in `file`; None where there is nothing whole, or nothing made with `identity`."""
+    try:
+        stored = json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return stored if isinstance(stored, dict) and stored.get("identity") == identity else None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The few statistics the tables use: an interval for one accuracy, a spread over seeds, an interval over pairs."""
+"""The few statistics the tables use: an interval for one accuracy, a spread over seeds, comparisons of pairs."""
 
 import math
 from collections.abc import Sequence
@@ -16,6 +16,14 @@ class Summary(NamedTuple):
     mean: float
     std: float
     n: int
+
+
+class Discordance(NamedTuple):
+    """Images that only the first of two networks has right, that only the second has, and McNemar's p-value."""
+
+    only_first: int
+    only_second: int
+    p_value: float
 
 
 def wilson_interval(correct: int, images: int) -> tuple[float, float]:
@@ -47,3 +55,19 @@ def paired_interval(differences: Sequence[float]) -> tuple[float, float]:
         return math.nan, math.nan
     half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * std / math.sqrt(n)
     return float(mean - half), float(mean + half)
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> Discordance:
+    """Exact two-sided McNemar test of two networks' verdicts (N,) bool on the same images, in the same order.
+
+    McNemar (1947), "Note on the sampling error of the difference between correlated proportions": of the images that
+    one network alone has right, either should have half. It says whether these two networks differ on such images, not
+    whether two ways of training do: p-values of several seeds stay apart, for the seeds share their images.
+    Raises ValueError where the counts of images differ.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"verdicts on {len(first)} and on {len(second)} images cannot be paired")
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    discordant = only_first + only_second
+    p_value = float(stats.binomtest(only_first, discordant).pvalue) if discordant else 1.0
+    return Discordance(only_first, only_second, p_value)

@@ -9,14 +9,19 @@ from experiment.errors import UserError
 
 
 def hold(path: Path):
-    """Hold `path` as a lock for as long as the returned file is open. Raises UserError if someone else holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = open(path, "w")  # noqa: SIM115 - it stays open
+    """Hold `path` as a lock for as long as the returned file is open.
+
+    Raises UserError if someone else holds it, or if it cannot be written.
+    """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "w")  # noqa: SIM115 - it stays open
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
         raise UserError(f"another process is at work on {path.parent}; wait for it or stop it") from None
+    except OSError as error:
+        raise UserError(f"{path.parent} cannot be written to ({error.strerror}); make it writable") from None
     return file
 
 

@@ -1,10 +1,11 @@
 """Where a number comes from: hardware, software, sources. Nothing in it names the host, its user or its folders."""
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -13,7 +14,9 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "torchvision", "pyautoattack", "numpy", "scipy", "scikit-learn", "snakemake")
-ENGINE = ("experiment", "training", "evaluation")  # the rooms that every method shares
+ENGINE = ("experiment/**/*.py", "methods/*.py", "training/**/*.py", "evaluation/**/*.py")  # what every method shares
+ROOMS = ("experiment/", "methods/", "training/", "evaluation/")
+LOCAL = {"data_dir", "mirrors", "checkpoint_seconds"}  # keys of a suite that change no result and may name folders
 
 
 def now() -> str:
@@ -26,24 +29,39 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def collect(where: torch.device, precision: str, started: str, method: str | None = None) -> dict:
+def collect(where: torch.device, precision: str, started: str, suite: Mapping, method: str) -> dict:
     """The provenance of a record that is about to be written.
 
-    precision: arithmetic that was used ("fp32", "tf32", "bf16"); method: the folder of methods/ that was used, if any.
+    precision: arithmetic that was used ("fp32", "tf32", "bf16"); suite: as resolved; method: the hash of the source
+    that trained the weights.
     """
-    sources = {"engine": source_sha256(path for room in ENGINE for path in (ROOT / room).rglob("*.py"))}
-    if method is not None:
-        sources["method"] = source_sha256((ROOT / "methods" / method).glob("*"))
     return {
         "hardware": hardware(where),
         "precision": precision,
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "git": git(),
-        "sources": sources,
+        "suite_sha256": suite_sha256(suite),
+        "sources": {"engine": engine_sha256(), "method": method},
         "started": started,
         "finished": now(),
     }
+
+
+def suite_sha256(resolved: Mapping) -> str:
+    """SHA-256 of all that a suite says of its results, whatever the order of its keys and where its data lie."""
+    content = {key: value for key, value in resolved.items() if key not in LOCAL}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def engine_sha256() -> str:
+    """Of the source that all methods share."""
+    return source_sha256(path for pattern in ENGINE for path in ROOT.glob(pattern))
+
+
+def method_sha256(method: str) -> str:
+    """Of the source and the defaults in methods/<method>."""
+    return source_sha256(path for pattern in ("*.py", "*.yaml") for path in (ROOT / "methods" / method).glob(pattern))
 
 
 def hardware(where: torch.device) -> dict:
@@ -78,10 +96,17 @@ def cpu_model() -> str:
 
 
 def git() -> dict:
-    """Commit and whether tracked files differ from it; null where this is no checkout."""
-    commit = _output(["git", "-C", str(ROOT), "rev-parse", "HEAD"])
-    changes = _output(["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no"])
-    return {"commit": commit, "dirty": None if commit is None else bool(changes)}
+    """Commit, and whether tracked files differ from it or the rooms hold others; null where this is no checkout."""
+    found = _output(["git", "-C", str(ROOT), "rev-parse", "--show-toplevel", "HEAD"])
+    top, _, commit = (found or "").partition("\n")
+    if not commit or Path(top).resolve() != ROOT:  # the project may lie in a folder of somebody else's checkout
+        return {"commit": None, "dirty": None}
+    changes = _output(["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=all"])
+    lines = None if changes is None else changes.splitlines()
+    return {
+        "commit": commit,
+        "dirty": None if lines is None else any(line[:2] != "??" or line[3:].startswith(ROOMS) for line in lines),
+    }
 
 
 def source_sha256(paths: Iterable[Path]) -> str:
@@ -120,4 +145,4 @@ def _output(command: list[str]) -> str | None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return done.stdout.rstrip() if done.returncode == 0 else None

@@ -271,6 +271,7 @@ def _resolve_variant(variant: dict, suite: dict, eps: float) -> None:
     rule = variant["steps"]["rule"]
     steps = {**defaults["steps"].get(rule, {}), **variant["steps"]}
     _validate(steps, _schema()["$defs"]["steps"][rule], f"variant {label}: steps ({rule})")
+    _fill_defaults(steps, _schema()["$defs"]["steps"][rule])
     for key in ("step_size", "total"):
         if key in steps:
             steps[key] = _positive(steps[key], f"variant {label}: steps.{key}", eps)
@@ -283,7 +284,10 @@ def _resolve_variant(variant: dict, suite: dict, eps: float) -> None:
         known = ", ".join(sorted(defaults["options"])) or "none"
         raise UserError(f"variant {label}: method {method} has no option {unknown[0]!r}; its options are: {known}")
     for key, value in variant["options"].items():
-        if type(value) is not type(defaults["options"][key]):
+        kind = type(defaults["options"][key])
+        if kind is float and type(value) is int:
+            variant["options"][key] = float(value)
+        elif type(value) is not kind:
             raise UserError(
                 f"variant {label}: options.{key} is {value!r}; it must be of the kind of {defaults['options'][key]!r}"
             )

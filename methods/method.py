@@ -10,7 +10,9 @@ class Method:
     """How one minibatch becomes weight updates.
 
     A subclass writes `train_batch` in plain PyTorch and knows nothing of devices, precision or the loop. It must not
-    branch on a tensor's value nor call `.item()`; `capturable = False` declares that it does all the same.
+    branch on a tensor's value nor call `.item()`; `capturable = False` declares that it does all the same. Every image
+    that it shows the network must lie within eps of the minibatch's, and inside [0, 1]; `stays_in_ball = False` and
+    `stays_in_box = False` declare that its authors' design leaves the one or the other.
 
     threat: the threat model; its perturbations come back ready to be differentiated.
     options: the method's own, from its defaults.yaml and the variant.
@@ -19,6 +21,8 @@ class Method:
 
     capturable = True
     least_steps = 0  # fewer make no sense; 1 where every update is a step
+    stays_in_ball = True
+    stays_in_box = True
 
     def __init__(self, threat: LinfThreat, **options):
         self.threat = threat

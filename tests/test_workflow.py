@@ -67,7 +67,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=280,
+            timeout=600,
         )
 
     def planned(self) -> set[str]:
@@ -205,6 +205,7 @@ def test_bad_input_is_one_sentence_before_any_training(tmp_path, change, message
     assert not (project.folder / "results").exists()
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(not CIFAR10.is_dir(), reason="no CIFAR-10: unpack cifar-10-python.tar.gz in data/")
 def test_the_smoke_suite_trains_and_attacks_the_real_network_on_real_images(tmp_path):
     project = Project(tmp_path)

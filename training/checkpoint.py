@@ -1,41 +1,43 @@
-"""Checkpoints to resume from, and the weights that are kept."""
+"""Checkpoints that an interrupted run goes on from."""
 
 import hashlib
 import io
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
-from torch import Tensor
 
+from experiment.errors import UserError
 from experiment.record import write_atomically
 
+DIGEST = hashlib.sha256().digest_size
 
-def save_resume(path: Path, state: dict) -> None:
-    """Write a state of tensors, numbers, strings, lists and dicts, so that `path` always holds a complete one."""
+
+def save(path: Path, identity: dict, state: dict) -> None:
+    """Write a state of tensors, numbers, strings, lists and dicts, so that `path` always holds a complete one.
+
+    identity: what the run is and what it is made by; only the same may go on from the state.
+    """
     buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_atomically(path, buffer.getvalue())
+    buffer.write(bytes(DIGEST))
+    torch.save({"identity": identity, "state": state}, buffer)
+    content = buffer.getbuffer()
+    content[:DIGEST] = hashlib.sha256(content[DIGEST:]).digest()  # torch.load takes flipped bits without a word
+    write_atomically(path, content)
 
 
-def load_resume(path: Path, device: torch.device) -> dict | None:
-    """The state that `save_resume` wrote, or None where there is none. No pickled code is run (weights_only)."""
-    if not path.exists():
+def load(path: Path, identity: dict, device: torch.device) -> dict | None:
+    """The state that `save` wrote, or None where there is none. No pickled code is run (weights_only).
+
+    Raises UserError when the file is damaged, or its identity is another.
+    """
+    try:
+        content = memoryview(path.read_bytes())
+    except FileNotFoundError:
         return None
-    return torch.load(path, map_location=device, weights_only=True)
-
-
-def save_weights(path: Path, weights: dict[str, Tensor]) -> str:
-    """Write a network's weights as safetensors, atomically; returns their SHA-256 (names, shapes and values)."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    write_atomically(path, save(weights))
-    return weights_sha256(weights)
-
-
-def weights_sha256(weights: dict[str, Tensor]) -> str:
-    """SHA-256 of names, types, shapes and values; the same weights give the same digest in any file."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(weights.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
+        raise UserError(f"{path} is damaged")
+    saved = torch.load(io.BytesIO(content[DIGEST:]), map_location=device, weights_only=True)
+    differing = [key for key, value in identity.items() if saved["identity"].get(key) != value]
+    if differing:
+        raise UserError(f"{path} was made with another {', '.join(differing)}")
+    return saved["state"]

@@ -9,17 +9,15 @@ import argparse
 import csv
 import io
 import shutil
-import sys
 from pathlib import Path
 
 import torch
 
-from experiment import provenance, record
+from experiment import provenance, record, weights
 from experiment.data import load_split, train_validation_split
-from experiment.errors import UserError
+from experiment.errors import told
 from experiment.lock import turn
 from experiment.suite import Run, Suite
-from training.checkpoint import save_weights
 from training.trainer import Trainer
 
 
@@ -30,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
     parser.add_argument("--threads", type=int, help="CPU threads at most; default: PyTorch's own choice")
     options = parser.parse_args(arguments)
-    try:
+    with told(options.run):
         suite = Suite.load(options.suite)
         torch.set_num_threads(
             min(t for t in (options.threads, suite.resolved["threads"], torch.get_num_threads()) if t)
@@ -41,16 +39,16 @@ def main(arguments: list[str] | None = None) -> None:
         with turn(folder / ".lock"):
             summary = train(suite, run, folder)
         print(f"trained   {run.folder}: {summary}", flush=True)
-    except (UserError, OSError, torch.OutOfMemoryError) as error:
-        sys.exit(f"error: {options.run}: {error}")
 
 
 def train(suite: Suite, run: Run, folder: Path) -> str:
     """Train `run` and write its files into `folder`; returns what to tell the user, in a few words."""
-    started, device, training = provenance.now(), provenance.device(), run.spec["training"]
+    device, training = provenance.device(), run.spec["training"]
     images, labels = load_split(suite.data_file(run.dataset, "train"))
     split = train_validation_split(images, labels, training["validation_images"], training["max_train_images"])
     resume = folder / "resume" / "state.pt"
+    for unfinished in (*folder.glob(".*.tmp"), *resume.parent.glob(".*.tmp")):
+        unfinished.unlink()  # a killed process may leave one each time, as large as a checkpoint
     with open(folder / "train.log", "a" if resume.exists() else "w") as log:
         trainer = Trainer(
             run.spec,
@@ -61,8 +59,8 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
             log=lambda line: print(line, file=log, flush=True),
         )
         trainer.train()
-    evaluated, weights = trainer.weights
-    sha256 = save_weights(folder / "model.safetensors", weights)
+    evaluated, kept = trainer.weights
+    sha256 = weights.save(folder / "model.safetensors", kept)
     write_epochs(folder / "epochs.csv", trainer.rows)
     record.write(
         folder / "train.json",
@@ -73,7 +71,7 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
             "status_epoch": trainer.status_epoch,
             "status_reason": trainer.status_reason,
             "spec": run.spec,
-            "cost": cost(trainer, device),
+            "cost": cost(trainer),
             "epochs": {
                 "total": training["epochs"],
                 "completed": len(trainer.rows),
@@ -82,7 +80,9 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
             },
             "validation": validation_at(trainer.rows, evaluated),
             "weights_sha256": sha256,
-            "provenance": provenance.collect(device, trainer.precision, started, run.spec["method"]),
+            "provenance": provenance.collect(
+                device, trainer.precision, trainer.started, suite.resolved, provenance.method_sha256(run.spec["method"])
+            ),
         },
     )
     shutil.rmtree(resume.parent, ignore_errors=True)
@@ -90,10 +90,10 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
     return f"{seconds}, {trainer.status}" + (f" at epoch {trainer.status_epoch}" if trainer.status != "ok" else "")
 
 
-def cost(trainer: Trainer, device: torch.device) -> dict:
+def cost(trainer: Trainer) -> dict:
     """What the run took, by the clock and by count."""
     seconds, passes = trainer.clock.seconds, trainer.learner.passes
-    memory, memory_of = provenance.peak_memory(device)
+    memory, memory_of = trainer.peak_memory
     return {
         "seconds": seconds,
         "passes": passes.backwards,

@@ -8,7 +8,7 @@ replays logged magnitudes (one an epoch, one a line) through a rule and prints t
 import argparse
 import math
 import sys
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 from experiment.effort import Effort
@@ -109,32 +109,48 @@ class Amata(StepsRule):
         return Effort(steps, self.total / steps)
 
 
+GUARD = {"help": "no growth after an epoch whose magnitude is more than twice the last one's at the same n"}
+HOST = {"help": "force growth until step_size * n >= eps"}
+
+
 class GradientMagnitude(StepsRule):
     """M+ (Wang et al., 2021): the magnitude M of the input gradient tells when one more step is worth it.
 
     One more step after epoch 0, whatever M; after epoch 1 the threshold T = gamma M is set; from epoch 2 on, M > T
     makes it one more and sets T = gamma M anew (with the M that was measured at the old n).
+
+    The option `guard` is not the authors': where runs of TrustAI/DEAT collapsed (WRN-34-10), M tripled within an epoch,
+    which M+ takes for a reason to grow. With the guard, from epoch 2 on, M(e) > 2 M(e-1) refuses the growth after epoch
+    e if n was the same in epochs e-1 and e. Forced growth is refused too, and T stays as it is. The next epoch is
+    judged anew, against M(e): if M stays high without doubling again, n grows then, one epoch late.
     """
 
     def __post_init__(self):
         self.n = self.first
         self.threshold: float | None = None
+        self.previous: float | None = None  # M of the epoch before, None where its n was another
 
     def end_epoch(self, epoch, statistics):
+        n, magnitude = self.n, statistics.magnitude
         if epoch == 0:
-            self.n = min(self.n + 1, self.most)
+            self.n = min(n + 1, self.most)
         elif epoch == 1:
-            self.threshold = self.gamma * statistics.magnitude
-        elif (statistics.magnitude > self.threshold and self.n < self.most) or self.forced():
-            self.threshold = self.gamma * statistics.magnitude
+            self.threshold = self.gamma * magnitude
+        elif ((magnitude > self.threshold and n < self.most) or self.forced()) and not self.refused(magnitude):
+            self.threshold = self.gamma * magnitude
             self.n += 1
+        self.previous = magnitude if self.n == n else None
 
     def forced(self) -> bool:
         """Whether n grows whatever M is."""
         return False
 
+    def refused(self, magnitude: float) -> bool:
+        """Whether the guard is on and M has jumped as it does in catastrophic overfitting."""
+        return self.guard and self.previous is not None and magnitude > 2 * self.previous
+
     def state_dict(self):
-        return {"n": self.n, "threshold": self.threshold}
+        return {"n": self.n, "threshold": self.threshold, "previous": self.previous}
 
 
 @dataclass
@@ -146,6 +162,7 @@ class MPlus(GradientMagnitude):
     gamma: float
     step_size: float
     eps: float
+    guard: bool = field(default=False, metadata=GUARD)
 
     magnitude_of = "update"
 
@@ -166,7 +183,8 @@ class MPlus2021(GradientMagnitude):
     gamma: float
     step_size: float
     eps: float
-    host: bool = False
+    host: bool = field(default=False, metadata=HOST)
+    guard: bool = field(default=False, metadata=GUARD)
 
     magnitude_of = "attack"
 
@@ -190,7 +208,7 @@ RULES = {
 def build(steps: dict, *, eps: float, epochs: int) -> StepsRule:
     """The rule that a resolved variant's `steps` describes. eps in pixel units; epochs of the whole run."""
     cls = RULES[steps["rule"]]
-    wanted = {field.name for field in fields(cls)}
+    wanted = {parameter.name for parameter in fields(cls)}
     known = {**steps, "eps": eps, "epochs": epochs}
     return cls(**{key: value for key, value in known.items() if key in wanted})
 
@@ -211,13 +229,13 @@ def main(arguments: list[str] | None = None) -> None:
         if cls.magnitude_of is None:
             continue
         options = rules.add_parser(name, help=cls.__doc__.partition("\n")[0])
-        for field in fields(cls):
-            flag = "--" + field.name.replace("_", "-")
-            if field.type is bool:
-                options.add_argument(flag, action="store_true", help="force growth until step_size * n >= eps")
+        for parameter in fields(cls):
+            flag = "--" + parameter.name.replace("_", "-")
+            if parameter.type is bool:
+                options.add_argument(flag, action="store_true", help=parameter.metadata["help"])
             else:
-                kind = int if field.type is int else str
-                options.add_argument(flag, type=kind, required=field.default is MISSING)
+                kind = int if parameter.type is int else str
+                options.add_argument(flag, type=kind, required=parameter.default is MISSING)
         options.add_argument("file", type=Path, metavar="FILE", help="magnitudes, one an epoch, one a line")
     chosen = vars(parser.parse_args(arguments))
     try:

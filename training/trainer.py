@@ -8,8 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from experiment import models, precision
+from experiment import models, precision, provenance
 from experiment.data import DATASETS
+from experiment.errors import UserError
+from experiment.maker import maker
 from experiment.threat import THREATS
 from methods import load
 from training import checkpoint, steps
@@ -18,7 +20,7 @@ from training.clock import Clock
 from training.collapse import Watch
 from training.learner import Learner, Passes
 from training.lr import learning_rate
-from training.validation import validate
+from training.validation import Accuracies, validate
 
 NOISE, VALIDATION = 1, 2  # streams of random numbers beside those of the minibatches
 
@@ -29,6 +31,7 @@ class Trainer:
     spec: a resolved run (experiment.suite.Run.spec); split: (train images, train labels, validation images,
     validation labels) as uint8 and int64 tensors; resume: the file that checkpoints go to every
     `checkpoint_seconds`; log: called with a line of text after every epoch.
+    A checkpoint that is damaged, or was made by other code or hardware or for another spec, is not gone on from.
     """
 
     def __init__(
@@ -78,7 +81,12 @@ class Trainer:
         self.rows: list[dict] = []  # one an epoch, the columns of epochs.csv
         self.best: dict | None = None  # epoch, PGD accuracy and weights of the best checkpoint so far
         self.status, self.status_epoch, self.status_reason = "ok", None, None
-        self.parts = 1
+        self.parts, self.started = 1, provenance.now()
+        self._peak_memory = 0  # of the parts before this one
+        self._identity = {"spec": spec} | maker(
+            *(device, self.precision, "experiment/**/*.py", "training/**/*.py"),
+            *("methods/*.py", f"methods/{spec['method']}/**/*.py"),
+        )
         self._epoch = self._batch = 0
         self._sums = torch.zeros(3, dtype=torch.float64, device=device)
         self._at_epoch_start = (0.0, asdict(Passes()))
@@ -109,6 +117,12 @@ class Trainer:
             return last, self.learner.network.state_dict()
         return self.best["epoch"], self.best["weights"]
 
+    @property
+    def peak_memory(self) -> tuple[int, str]:
+        """The highest use of memory in any part so far, in bytes, and what it is of."""
+        peak, of = provenance.peak_memory(self.device)
+        return max(peak, self._peak_memory), of
+
     def _train_batch(self, images, labels, effort) -> None:
         training, updates = self.spec["training"], self.method.updates(effort)
         minibatches = training["epochs"] * len(self.batches)
@@ -124,28 +138,40 @@ class Trainer:
         images = len(self.batches.images)
         statistics = steps.Statistics(magnitude=magnitude, accuracy=correct / images)
         validation = None
-        if math.isfinite(loss):
-            validation = validate(
-                self.learner.network,
-                self._val_images,
-                self._val_labels,
-                self.spec["threat"]["eps"],
-                self.spec["training"]["validation_steps"],
-                seeded(self.device, self.spec["seed"], VALIDATION, self._epoch),
-            )
-            self.rule.end_epoch(self._epoch, statistics)
-            if self.best is None or validation.pgd > self.best["pgd_accuracy"]:
-                weights = {name: tensor.clone() for name, tensor in self.learner.network.state_dict().items()}
-                self.best = {"epoch": self._epoch, "pgd_accuracy": validation.pgd, "weights": weights}
-            if self.status == "ok" and (reason := self.watch.collapsed(validation)):
-                self.status, self.status_epoch, self.status_reason = "collapsed", self._epoch, reason
+        if reason := self._diverged(loss):
+            self.status, self.status_epoch, self.status_reason = "diverged", self._epoch, reason
         else:
-            self.status, self.status_epoch = "diverged", self._epoch
-            self.status_reason = "the training loss is not finite"
+            validation = self._validate()
+            self.rule.end_epoch(self._epoch, statistics)
         self._note(effort, loss / images, statistics, validation)
         self._epoch, self._batch = self._epoch + 1, 0
         self._sums.zero_()
         self._at_epoch_start = (self.clock.seconds, asdict(self.learner.passes))
+
+    def _diverged(self, loss: float) -> str | None:
+        """Why the run cannot go on; the epoch's last update can spoil weights that its loss was finite with."""
+        if not math.isfinite(loss):
+            return "the training loss is not finite"
+        if not all(tensor.isfinite().all() for tensor in self.learner.network.state_dict().values()):
+            return "the network's weights are not finite"
+        return None
+
+    def _validate(self) -> Accuracies:
+        """What the validation split says after the epoch, noted: the best weights so far, and a collapse."""
+        validation = validate(
+            self.learner.network,
+            self._val_images,
+            self._val_labels,
+            self.spec["threat"]["eps"],
+            self.spec["training"]["validation_steps"],
+            seeded(self.device, self.spec["seed"], VALIDATION, self._epoch),
+        )
+        if self.best is None or validation.pgd > self.best["pgd_accuracy"]:
+            weights = {name: tensor.clone() for name, tensor in self.learner.network.state_dict().items()}
+            self.best = {"epoch": self._epoch, "pgd_accuracy": validation.pgd, "weights": weights}
+        if self.status == "ok" and (reason := self.watch.collapsed(validation)):
+            self.status, self.status_epoch, self.status_reason = "collapsed", self._epoch, reason
+        return validation
 
     def _note(self, effort, loss, statistics, validation) -> None:
         """One row of epochs.csv, and the same as a line of the log."""
@@ -189,14 +215,20 @@ class Trainer:
             "best": self.best,
             "status": [self.status, self.status_epoch, self.status_reason],
             "parts": self.parts,
+            "started": self.started,
+            "peak_memory": self.peak_memory[0],
         }
 
     def _save(self) -> None:
-        checkpoint.save_resume(self._resume, {"spec": self.spec, **self._state()})
+        checkpoint.save(self._resume, self._identity, self._state())
 
     def _load(self) -> None:
-        state = checkpoint.load_resume(self._resume, self.device)
-        if state is None or state["spec"] != self.spec:  # a checkpoint of another specification is no use
+        try:
+            state = checkpoint.load(self._resume, self._identity, self.device)
+        except UserError as error:
+            self._log(f"training starts anew: {error}")
+            return
+        if state is None:
             return
         self.learner.network.load_state_dict(state["network"])
         self.learner.optimizer.load_state_dict(state["optimizer"])
@@ -212,7 +244,8 @@ class Trainer:
         self._at_epoch_start = tuple(state["at_epoch_start"])
         self.rows, self.best = state["rows"], state["best"]
         self.status, self.status_epoch, self.status_reason = state["status"]
-        self.parts = state["parts"] + 1
+        self.parts, self.started = state["parts"] + 1, state["started"]
+        self._peak_memory = state["peak_memory"]
         self._log(f"resumed at epoch {self._epoch}, minibatch {self._batch}")
 
 

@@ -14,6 +14,7 @@ class YOPO(Method):
     """
 
     least_steps = 1
+    stays_in_box = False  # the authors do not cut the noise to the box before the first full pass
 
     def train_batch(self, learner, images, labels, effort):
         delta = self.threat.noise(images)

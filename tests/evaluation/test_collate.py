@@ -2,9 +2,10 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-from synthetic import VARIANTS, edit, resolved_suite, write_results
+from synthetic import VARIANTS, edit, resolved_suite, robust_images, write_results, write_verdicts
 
 from evaluation import collate as collating
 from evaluation.collate import collate, main, report
@@ -136,6 +137,36 @@ def test_a_record_that_cannot_be_used_is_named_with_its_field(folder, resolved, 
     assert (found.runs["evaluation_status"] == "ok").sum() == 16 - (1 if file.startswith("evaluate") else 4)
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "says"),
+    [
+        (None, "No such file"),
+        (np.zeros(0), "float64"),
+        (robust_images(359, 180), "359"),
+        (robust_images(360, 3), "3 images robust"),
+        (np.array([{}]), "allow_pickle"),
+    ],
+)
+def test_verdicts_that_do_not_match_their_record_are_named_and_the_number_is_not_used(folder, resolved, verdicts, says):
+    path = folder / "digits/pgd-7/seed0/evaluate/pgd-20.robust.npy"
+    path.unlink() if verdicts is None else np.save(path, verdicts, allow_pickle=True)
+    found = collate(resolved, folder)
+    (problem,) = found.problems
+    assert "\n" not in problem
+    assert str(path) in problem
+    assert says in problem.replace(str(path), "")
+    assert found.missing == ["pgd-7 seed 0 pgd-20"]
+
+
+def test_why_a_run_is_suspect_is_in_every_row_of_it_and_in_no_other(folder, resolved):
+    edit(folder / "digits/pgd-7/seed0/evaluate/pgd-20.json", flags=["something new"])
+    report(resolved, folder)
+    runs = pd.read_csv(folder / "runs.csv", keep_default_na=False)
+    ours = (runs["variant"] == "pgd-7") & (runs["seed"] == 0)
+    assert set(runs[ours]["suspect"]) == {"pgd-20 warns: something new"}
+    assert set(runs[~ours]["suspect"]) == {""}
+
+
 def test_the_command_fails_over_a_record_that_cannot_be_used_but_collates_the_rest(folder, resolved, capsys):
     spoil(folder / "digits/pgd-7/seed0/evaluate/clean.json", "cut off")
     assert report(resolved, folder) == 1
@@ -191,7 +222,7 @@ def test_a_plot_that_the_records_no_longer_support_is_taken_away(folder, resolve
 def test_an_interrupted_collation_leaves_whole_files(folder, resolved, monkeypatch):
     report(resolved, folder)
     before = contents(folder)
-    edit(folder / "digits/pgd-7/seed0/evaluate/clean.json", correct=1, accuracy=1 / 360)
+    write_verdicts(folder / "digits/pgd-7/seed0/evaluate", "clean", robust_images(360, 1))
 
     def stop(*_):
         raise KeyboardInterrupt

@@ -1,12 +1,13 @@
 import math
 import statistics
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from evaluation.statistics import paired_interval, summarize, wilson_interval
+from evaluation.statistics import mcnemar, paired_interval, summarize, wilson_interval
 
 NUMBERS = st.floats(-100, 100).map(lambda number: round(number, 3))
 
@@ -67,3 +68,31 @@ def test_the_interval_over_three_pairs_uses_the_tabulated_quantile():
 @pytest.mark.parametrize("differences", [[], [1.0], [1.0, math.nan], [0.1 + 0.2, 0.3, 0.3]])
 def test_too_few_or_equal_pairs_have_no_interval(differences):
     assert all(math.isnan(bound) for bound in paired_interval(differences))
+
+
+def verdicts(both, only_first, only_second, neither):
+    """Two networks' verdicts with so many images right for both, for one, and for none."""
+    counts = [both, only_first, only_second, neither]
+    return np.repeat([True, True, False, False], counts), np.repeat([True, False, True, False], counts)
+
+
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "p_value"),
+    # two binomial tails, by hand: 2 (1 + 10) / 2^10, 2 / 2^5, and what cannot be told apart
+    [(1, 9, 22 / 1024), (9, 1, 22 / 1024), (0, 5, 2 / 32), (4, 4, 1.0), (0, 0, 1.0)],
+)
+def test_mcnemar_is_the_exact_test_on_the_images_that_one_network_alone_has_right(only_first, only_second, p_value):
+    for both, neither in ((0, 0), (300, 51)):
+        found = mcnemar(*verdicts(both, only_first, only_second, neither))
+        assert found == (only_first, only_second, pytest.approx(p_value))
+
+
+def test_mcnemar_depends_on_which_image_is_which():
+    first, second = verdicts(300, 2, 14, 44)
+    assert mcnemar(first, second).p_value < 0.01
+    assert mcnemar(first, np.roll(second, 180)).p_value > 0.1
+
+
+def test_verdicts_on_different_numbers_of_images_are_not_paired():
+    with pytest.raises(ValueError, match="128 and on 360"):
+        mcnemar(np.ones(128, bool), np.ones(360, bool))

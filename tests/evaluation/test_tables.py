@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic import HARDWARE, VARIANTS, edit, resolved_suite, write_results
+from synthetic import HARDWARE, VARIANTS, edit, resolved_suite, robust_images, write_results, write_verdicts
 
-from evaluation import tables
+from evaluation import tables, typeset
 from evaluation.collate import collate
+from evaluation.statistics import Summary, mcnemar
 
 FEW = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus", "fast", "fast+mplus", "yopo+mplus")}
 GPU = "NVIDIA H200 & 1|2_x {50%} #1 $"  # what a label could hold at worst
@@ -20,7 +21,7 @@ def built(folder, resolved):
 
 
 def set_accuracy(folder, run, attack, correct, images=360):
-    edit(folder / "digits" / run / "evaluate" / f"{attack}.json", correct=correct, accuracy=correct / images)
+    write_verdicts(folder / "digits" / run / "evaluate", attack, robust_images(images, correct))
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +224,62 @@ def test_what_an_attack_flagged_is_told_with_the_run(tmp_path, resolved):
     assert "autoattack, zero gradient: fast seed 1" in notes
 
 
+def test_seeds_are_told_one_by_one_in_the_suite_s_order_with_gaps_where_there_is_no_number(suite):
+    folder, made = suite
+    found = [json.loads((folder / f"digits/pgd+mplus/seed{k}/evaluate/clean.json").read_text()) for k in (0, 2)]
+    first, last = (f"{100 * record['accuracy']:.1f}" for record in found)
+    assert row(made["robustness"], "pgd+mplus")["clean_percent_seeds"] == f"{first}; –; {last}"
+    page = made["robustness"].files()["robustness.md"]
+    assert f"{first}; –; {last}" in page.partition("<summary>Seed by seed</summary>")[2]
+    assert "; –" in row(made["robustness"], "pgd-7")["autoattack_percent_seeds"]
+
+
+def test_base_and_mplus_are_compared_image_by_image_for_each_seed_alone(tmp_path, resolved):
+    folder = write_results(tmp_path, resolved, variants=FEW, diverged=[("pgd-7", 2)])
+    rng, expected = np.random.default_rng(0), []
+    for seed in (0, 1):
+        base, mplus = rng.random((2, 360)) < [[0.5], [0.4]]
+        write_verdicts(folder / f"digits/pgd-7/seed{seed}/evaluate", "pgd-20", base)
+        write_verdicts(folder / f"digits/pgd+mplus/seed{seed}/evaluate", "pgd-20", mplus)
+        expected.append(mcnemar(base, mplus))
+    table = built(folder, resolved)["mplus_effect"]
+    numbers = row(table, "pgd+mplus")
+    assert numbers["pgd-20_only_base"] == f"{expected[0].only_first}; {expected[1].only_first}; –"
+    assert numbers["pgd-20_only_mplus"] == f"{expected[0].only_second}; {expected[1].only_second}; –"
+    assert numbers["pgd-20_mcnemar_p"] == f"{expected[0].p_value:.3g}; {expected[1].p_value:.3g}; –"
+    assert "not pooled" in table.caption
+
+
+def test_a_suspect_run_is_counted_and_named_with_the_reason_and_else_there_is_no_such_column(tmp_path, resolved):
+    folder = write_results(tmp_path, resolved, variants=FEW)
+    healthy = built(folder, resolved)["robustness"]
+    assert "suspect" not in healthy.shown
+    assert set(healthy.data["suspect"]) == {0}
+    set_accuracy(folder, "fast/seed1", "autoattack", 128, 128)
+    table = built(folder, resolved)["robustness"]
+    assert shown(table, "fast")["suspect"] == "1"
+    assert shown(table, "pgd-7")["suspect"] == "0"
+    (note,) = (note for note in table.notes if note.startswith("Suspect"))
+    assert "fast seed 1" in note
+    assert "autoattack leaves 128 of the same 128 images robust" in note
+    assert "suspect" in " ".join(built(folder, resolved)["mplus_effect"].notes)
+
+
+def test_records_of_different_sources_or_packages_are_named_under_every_table(tmp_path, resolved):
+    folder = write_results(tmp_path, resolved, variants=FEW)
+    assert not any("different" in note for table in built(folder, resolved).values() for note in table.notes)
+    path = folder / "digits/fast/seed1/train.json"
+    provenance = json.loads(path.read_text())["provenance"]
+    sources = {"engine": "a" * 64, "method": "b" * 64}
+    edit(path, provenance=provenance | {"sources": sources, "packages": {"numpy": "2.4.6", "torch": "2.16.0"}})
+    for table in built(folder, resolved).values():
+        engine, method, packages = (note for note in table.notes if "different" in note)
+        assert "aaaaaaaaaaaa (1 record)" in engine
+        assert "method fast: 222222222222 (5 records); bbbbbbbbbbbb (1 record)" in method
+        assert "torch 2.16.0 (1 record)" in packages
+        assert "numpy" not in packages
+
+
 def bare(latex):
     """LaTeX text without escapes, signs in mathematics and named characters: the rest must print as it stands."""
     latex = re.sub(r"\\[&%$#_{}\\]", "", latex)
@@ -232,7 +289,7 @@ def bare(latex):
 
 @given(st.text(alphabet="ab1+-_&%$#{}~^\\<>|±–−", max_size=30))
 def test_no_character_that_latex_acts_on_survives_escaping(text):
-    assert not set(bare(tables.escape_latex(text))) & set("&%$#_{}~^\\<>|")
+    assert not set(bare(typeset.escape_latex(text))) & set("&%$#_{}~^\\<>|")
 
 
 def test_latex_tables_are_whole_environments_with_as_many_cells_as_columns(tmp_path, resolved):
@@ -257,12 +314,14 @@ def test_latex_tables_are_whole_environments_with_as_many_cells_as_columns(tmp_p
 def test_markdown_tables_have_as_many_cells_in_every_line(tmp_path, resolved):
     folder = write_results(tmp_path, resolved, variants=FEW, hardware={2: GPU})
     for name, table in built(folder, resolved).items():
-        lines = [line for line in table.files()[f"{name}.md"].splitlines() if line.startswith("|")]
+        page, _, detail = table.files()[f"{name}.md"].partition("<details>")
+        assert ("Seed by seed" in detail) == (name == "robustness")
+        lines = [line for line in page.splitlines() if line.startswith("|")]
         assert len(lines) == len(table.shown) + 2
         assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {len(table.shown.columns) + 1}
     assert built(folder, resolved)["cost"].files()["cost.md"].count("1\\|2") >= len(FEW)
 
 
 def test_what_rounds_to_no_difference_has_no_minus():
-    assert tables.plus_minus(tables.Summary(-0.04, 0.31, 3), 1, 3, sign=True) == "+0.0 ± 0.3"
-    assert tables.plus_minus(tables.Summary(-0.4, 0.31, 3), 1, 3, sign=True) == "−0.4 ± 0.3"
+    assert typeset.plus_minus(Summary(-0.04, 0.31, 3), 1, 3, sign=True) == "+0.0 ± 0.3"
+    assert typeset.plus_minus(Summary(-0.4, 0.31, 3), 1, 3, sign=True) == "−0.4 ± 0.3"

@@ -171,3 +171,9 @@ def test_a_quantity_is_read_as_the_field_writes_it(value, eps, number):
 def test_what_is_no_quantity_is_an_error_that_names_its_key(value):
     with pytest.raises(UserError, match="threat.eps"):
         quantity(value, "threat.eps")
+
+
+def test_a_whole_number_may_stand_where_an_option_is_a_fraction():
+    suite = Suite.from_mapping(changed("variants", [{"label": "it", "method": "n_fgsm", "options": {"noise": 3}}]))
+    noise = suite.resolved["variants"][0]["options"]["noise"]
+    assert (noise, type(noise)) == (3.0, float)

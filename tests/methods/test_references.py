@@ -82,8 +82,8 @@ class Reference:
         self.velocity = {name: torch.zeros_like(p) for name, p in self.network.named_parameters()}
         self.statistics, self.magnitude = [], {"update": [], "attack": []}
 
-    def uniform_noise(self, images):
-        return torch.empty_like(images).uniform_(-EPS, EPS, generator=self.noise_generator)
+    def uniform_noise(self, images, radius=EPS):
+        return torch.empty_like(images).uniform_(-radius, radius, generator=self.noise_generator)
 
     def train(self, train_minibatch):
         for index, (images, labels) in enumerate(minibatches()):
@@ -199,6 +199,26 @@ def fast(steps, step_size, start="random", crafting_batch_norm="train"):
     return reference.train(train_minibatch)
 
 
+def n_fgsm(steps, step_size, noise, crafting_batch_norm="train"):
+    """De Jorge et al., 2022, as in pdejorge/N-FGSM; theirs is one step."""
+    reference = Reference()
+
+    def train_minibatch(images, labels):
+        delta = clip_to_box(images, reference.uniform_noise(images, noise * EPS))
+        reference.network.train(crafting_batch_norm == "train")
+        for _ in range(steps):
+            reference.observe(images + delta, labels, "attack")
+            gradient = reference.gradients(images, delta, labels)
+            delta = clip_to_box(images, delta + step_size * gradient.sign())
+        reference.network.train()
+        reference.observe(images + delta, labels, "update")
+        reference.gradients(images, delta, labels)
+        reference.note(labels)
+        reference.update()
+
+    return reference.train(train_minibatch)
+
+
 def yopo(m, step_size, inner_steps, divide_lr):
     """Zhang et al., 2019, as in a1600012888/YOPO-You-Only-Propagate-Once (pre-res18.yopo-5-3)."""
     reference = Reference()
@@ -254,7 +274,7 @@ def deat(replays, step_size):
 
 # -- the comparisons --------------------------------------------------------------------------------------------------
 
-REFERENCES = {"pgd": pgd, "free": free, "fast": fast, "yopo": yopo, "deat": deat}
+REFERENCES = {"pgd": pgd, "free": free, "fast": fast, "n_fgsm": n_fgsm, "yopo": yopo, "deat": deat}
 CASES = {
     "pgd, 2 steps": ("pgd", Effort(2, 0.04), {}),
     "pgd, no step": ("pgd", Effort(0, 0.04), {}),
@@ -270,6 +290,14 @@ CASES = {
         "fast",
         Effort(2, 0.6 * EPS),
         {"start": "random", "crafting_batch_norm": "eval"},
+    ),
+    "n-fgsm": ("n_fgsm", Effort(1, EPS), {"noise": 2.0}),
+    "n-fgsm, no step": ("n_fgsm", Effort(0, EPS), {"noise": 2.0}),
+    "n-fgsm without noise": ("n_fgsm", Effort(1, EPS), {"noise": 0.0}),
+    "n-fgsm, 2 steps, batch norm in evaluation mode": (
+        "n_fgsm",
+        Effort(2, 0.5 * EPS),
+        {"noise": 2.0, "crafting_batch_norm": "eval"},
     ),
     "yopo-2-2": ("yopo", Effort(2, 0.03), {"inner_steps": 2, "divide_lr": True}),
     "yopo-3-2, rate not divided": ("yopo", Effort(3, 0.03), {"inner_steps": 2, "divide_lr": False}),
@@ -315,6 +343,8 @@ def test_the_references_tell_the_variants_of_a_method_apart():
         (pgd(2, 0.04), pgd(2, 0.04, "eval")),
         (fast(1, 0.4 * EPS, "previous"), fast(1, 0.4 * EPS, "zero")),
         (free(3, EPS, carry=False), deat(3, EPS)),
+        (n_fgsm(1, EPS, 1.0), fast(1, EPS)),  # the projection
+        (n_fgsm(1, EPS, 2.0), n_fgsm(1, EPS, 1.0)),
     ]
     for one, other in variants:
         pairs = zip(one.network.parameters(), other.network.parameters(), strict=True)

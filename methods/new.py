@@ -1,0 +1,111 @@
+"""Begin a method: write methods/<name>/ with one that trains as it stands and says where the paper's idea goes.
+
+python -m methods.new mine            (`make method NAME=mine` does the same)
+"""
+
+import argparse
+import re
+from pathlib import Path
+from string import Template
+
+from experiment.errors import UserError, told
+
+METHOD = '''\
+"""$name adversarial training."""
+
+import torch.nn.functional as F
+
+from methods import Method
+
+
+class $cls(Method):
+    """Authors, year: the paper's idea in a sentence. (So far: signed gradient steps from a random start.)"""
+
+    def train_batch(self, learner, images, labels, effort):
+        delta = self.threat.random_start(images)  # or where else the paper's search begins
+        for _ in range(effort.steps):
+            # The paper's attack goes here. `craft` is a pass that only looks for a perturbation.
+            loss = F.cross_entropy(learner.craft(images + delta), labels)
+            gradient = learner.input_gradient(loss, delta)
+            delta = self.threat.ascend(images, delta, gradient, effort.step_size)
+        # The paper's training loss goes here. `descend` is the weight update.
+        logits = learner(images + delta)
+        learner.descend(F.cross_entropy(logits, labels), logits)
+'''
+
+DEFAULTS = """\
+# Parameters by steps rule; sources in README.md.
+steps:
+  constant: {steps: 1, step_size: 1 eps}
+  every: {first: 0, most: 2, d: 5, step_size: 0.5 eps}
+  accuracy: {first: 0, most: 2, threshold: 0.4, step_size: 0.5 eps}
+  amata: {first: 1, most: 3, total: 1 eps}
+  mplus: {first: 0, most: 2, gamma: 1.01, step_size: 0.5 eps}
+  mplus-2021: {first: 0, most: 2, gamma: 1.01, step_size: 0.5 eps, host: true}
+"""
+
+README = """\
+# $name
+
+What the method does and why, in a sentence or two. So far it is what `make method` wrote: one signed gradient step from
+a random start, as in PGD, whose paper stands here until yours does.
+
+> A. Madry, A. Makelov, L. Schmidt, D. Tsipras, A. Vladu. *Towards Deep Learning Models Resistant to Adversarial
+> Attacks.* ICLR 2018. <https://arxiv.org/abs/1706.06083>
+
+## One minibatch
+
+```
+d ~ U(-eps, eps), cut to the box                                       (box: x + d in [0, 1])
+n times:   d <- box(clip(d + a sign(grad_d CE(f(x + d), y)), -eps, eps))
+update the weights with grad_w CE(f(x + d), y)
+```
+
+n = `steps`, a = `step_size`. **Cost:** n + 1 passes, 1 update.
+
+## Steps rules
+
+`steps` is n, the attack steps before the update; 0 trains on the start itself.
+
+| rule | defaults | source |
+|---|---|---|
+| `constant` | 1 step of 1 eps | this suite |
+| `every` | 0 to 2, one more every 5 epochs, 0.5 eps | this suite |
+| `accuracy` | 0 to 2, above 40 %, 0.5 eps | this suite |
+| `amata` | 1 to 3, 1 eps in all | this suite |
+| `mplus`, `mplus-2021` | 0 to 2, gamma 1.01, 0.5 eps | this suite |
+
+## Options and deviations
+
+None.
+"""
+
+FILES = {"method.py": METHOD, "defaults.yaml": DEFAULTS, "README.md": README}
+
+
+def write(name: str) -> Path:
+    """Write the folder of the method `name` and return it. Raises UserError if it may not be named so, or is there."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise UserError(f"the name of a method is {name!r}; it must be a letter and then a-z, 0-9 and _ only")
+    folder = Path(__file__).parent / name
+    if folder.exists() or folder.with_suffix(".py").exists():
+        raise UserError(f"methods/{name} is there already; choose another name, or remove it first")
+    folder.mkdir()
+    cls = "".join(part.capitalize() for part in name.split("_")) + "AT"  # a suffix, so that it hides no other name
+    for file, text in FILES.items():
+        (folder / file).write_text(Template(text).substitute(name=name, cls=cls))
+    return folder
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m methods.new", description=__doc__.partition("\n")[0])
+    parser.add_argument("name", metavar="NAME", help="a letter, then a-z, 0-9 and _")
+    name = parser.parse_args(arguments).name
+    with told("new method"):
+        write(name)
+    print(f"methods/{name}/ trains as it stands; check it with `pytest tests/contract -k {name}`")
+    print(f"and name it in a suite: - {{label: {name}, method: {name}}}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""What every steps rule must do; its author writes none of it. The rules are those that `training.steps` names."""
+
+import ast
+import json
+import math
+from dataclasses import MISSING, fields
+from functools import cache
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+import methods
+from experiment.suite import ROOT, Suite
+from training import steps
+from training.steps import Statistics
+
+EPS, EPOCHS = 0.1, 12
+every_rule = pytest.mark.parametrize("name", steps.RULES)
+each_epoch = st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1)), min_size=EPOCHS, max_size=EPOCHS)
+
+
+def described(name):
+    """The schema of the rule's keys in a suite."""
+    return yaml.safe_load((ROOT / "configs" / "suite.schema.yaml").read_text())["$defs"]["steps"][name]
+
+
+def parameters(name):
+    """The rule's parameters in a suite; eps and the number of epochs come from elsewhere in it."""
+    return {field.name: field for field in fields(steps.RULES[name]) if field.name not in ("eps", "epochs")}
+
+
+@cache
+def resolved(name, method):
+    suite = Suite.from_mapping(
+        {
+            "suite": "contract",
+            "datasets": ["digits"],
+            "network": {"name": "small_cnn"},
+            "threat": {"eps": EPS},
+            "training": {"epochs": EPOCHS, "batch_size": 64, "lr": 0.01},
+            "evaluation": {"attacks": ["clean"]},
+            "seeds": [0],
+            "variants": [{"label": "it", "method": method, "steps": {"rule": name}}],
+        }
+    )
+    return suite.resolved["variants"][0]["steps"]
+
+
+def rules(name):
+    """The rule as each method has it, and with each of its switches turned over."""
+    switches = [key for key, field in parameters(name).items() if field.type is bool]
+    for method in methods.names():
+        given_ = resolved(name, method)
+        for changed in [{}, *({key: not given_[key]} for key in switches)]:
+            yield steps.build({**given_, **changed}, eps=EPS, epochs=EPOCHS)
+
+
+def efforts(rule, history, start=0):
+    for epoch, (magnitude, accuracy) in enumerate(history[start:], start):
+        yield rule.effort_for(epoch)
+        rule.end_epoch(epoch, Statistics(magnitude, accuracy))
+
+
+@every_rule
+def test_a_suite_may_say_its_parameters_and_nothing_else(name):
+    assert set(described(name)["properties"]) == {"rule", *parameters(name)}
+    assert described(name)["properties"]["rule"] == {"const": name}
+    assert not described(name)["additionalProperties"]
+
+
+@every_rule
+def test_a_suite_must_say_or_a_method_s_defaults_must_what_has_no_default(name):
+    required = {key for key, field in parameters(name).items() if field.default is MISSING}
+    optional = {key: field.default for key, field in parameters(name).items() if field.default is not MISSING}
+    properties = described(name)["properties"]
+    assert required <= set(described(name)["required"])
+    for key, default in optional.items():
+        assert key in described(name)["required"] or properties[key]["default"] == default
+
+
+@every_rule
+@given(history=each_epoch)
+def test_its_efforts_are_whole_steps_of_positive_length_and_the_same_each_time(name, history):
+    for one, other in zip(rules(name), rules(name), strict=True):
+        taken = list(efforts(one, history))
+        assert taken == list(efforts(other, history))
+        for effort in taken:
+            assert type(effort.steps) is int
+            assert effort.steps >= 0
+            assert math.isfinite(effort.step_size)
+            assert effort.step_size > 0
+
+
+@every_rule
+@given(history=each_epoch, stopped_at=st.integers(0, EPOCHS))
+def test_resumed_at_any_epoch_from_its_state_it_goes_on_as_if_never_interrupted(name, history, stopped_at):
+    for whole, first, second in zip(rules(name), rules(name), rules(name), strict=True):
+        expected = list(efforts(whole, history))
+        taken = list(efforts(first, history[:stopped_at]))
+        second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+        assert taken + list(efforts(second, history, stopped_at)) == expected
+        assert second.state_dict() == whole.state_dict()
+
+
+def test_rules_are_pure_python():
+    tree = ast.parse((ROOT / "training" / "steps.py").read_text())
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not {name for name in imported if name.partition(".")[0] in ("torch", "numpy")}

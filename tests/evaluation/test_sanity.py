@@ -1,0 +1,192 @@
+"""A robust accuracy that flatters is found out."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from evaluation import attacks, sanity
+from evaluation import run as evaluating
+from evaluation.collate import collate
+from evaluation.sanity import matters, suspicions
+
+ZERO = "there are {} points with zero gradient! This might lead to unreliable evaluation with gradient-based attacks."
+SQUARE = "Square Attack has decreased the robust accuracy of {:.2%}. This might indicate that the robustness"
+
+
+def evaluation(name, *, flags=(), images=400, step_size=0.025, restarts=1):
+    settings = {"name": name, "step_size": step_size, "restarts": restarts, "threat": {"norm": "linf", "eps": 0.1}}
+    return {"settings": settings, "flags": list(flags), "images": images}
+
+
+def judge(robust, images=400, **changed):
+    """The suspicions over attacks that leave so many images robust; `changed`: settings by attack."""
+    names = {name: name.replace("_", "-") for name in robust}
+    evaluations = {name: evaluation(name, **changed.get(key, {})) for key, name in names.items()}
+    return suspicions(evaluations, {name: np.arange(images) < robust[key] for key, name in names.items()})
+
+
+def test_a_run_whose_attacks_fall_in_line_is_not_suspect():
+    assert judge({"clean": 390, "fgsm": 300, "pgd_20": 280, "pgd_100": 279, "margin_20": 282, "autoattack": 260}) == []
+
+
+@pytest.mark.parametrize(
+    ("weak", "strong"),
+    [
+        ("clean", "fgsm"),
+        ("clean", "pgd_20"),
+        ("fgsm", "pgd_20"),
+        ("fgsm", "margin_20"),
+        ("pgd_20", "pgd_100"),
+        ("margin_20", "margin_100"),
+        ("pgd_100", "autoattack"),
+        ("margin_20", "autoattack"),
+        ("fgsm", "autoattack"),
+    ],
+)
+def test_a_stronger_attack_that_breaks_fewer_images_makes_a_run_suspect(weak, strong):
+    assert judge({weak: 200, strong: 202}) == []  # half a point
+    (reason,) = judge({weak: 200, strong: 203})
+    for part in (weak.replace("_", "-"), strong.replace("_", "-"), "200", "203", "400"):
+        assert part in reason
+
+
+def test_one_image_is_allowed_however_few_there_are():
+    assert judge({"pgd_20": 10, "autoattack": 11}, images=20) == []
+    assert len(judge({"pgd_20": 10, "autoattack": 12}, images=20)) == 1
+
+
+@pytest.mark.parametrize(
+    ("weak", "strong", "changed"),
+    [
+        ("pgd_20", "margin_20", {}),
+        ("fgsm", "pgd_5", {}),  # does not reach every face from every start
+        ("pgd_20", "pgd_100", {"pgd_100": {"step_size": 0.001}}),
+        ("pgd_20", "pgd_100", {"pgd_20": {"restarts": 5}}),
+    ],
+)
+def test_attacks_of_which_neither_must_be_stronger_are_not_ordered(weak, strong, changed):
+    assert judge({weak: 100, strong: 200}, **changed) == judge({weak: 200, strong: 100}, **changed) == []
+
+
+def test_only_images_that_both_attacks_had_are_compared():
+    verdicts = {"pgd-20": np.arange(400) >= 300, "autoattack": np.ones(100, bool)}
+    evaluations = {name: evaluation(name) for name in verdicts}
+    (reason,) = suspicions(evaluations, verdicts)
+    assert "100 of the same 100 images robust, more than the 0" in reason
+    verdicts["pgd-20"] = ~verdicts["pgd-20"]
+    assert suspicions(evaluations, verdicts) == []  # 75 % against 100 %, but equal on the first 100
+
+
+@pytest.mark.parametrize("kind", ["pgd", "margin"])
+def test_pgd_far_above_autoattack_makes_a_run_suspect(kind):
+    assert judge({f"{kind}_20": 240, "autoattack": 200}) == []  # ten points
+    (reason,) = judge({f"{kind}_20": 241, "autoattack": 200})
+    assert f"{kind} leaves 241" in reason
+    assert judge({f"{kind}_20": 300, f"{kind}_100": 230, "autoattack": 200}) == []  # the strongest of its kind
+    assert judge({f"{kind}_1": 300, "autoattack": 200}) == []  # one short step is not meant to find much
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        'it seems to be a randomized defense! Please use version="rand". See flags_doc.md for details.',
+        "it seems that the output is a probability distribution, please be sure that the logits are used!",
+        "it seems to be a dynamic defense! The evaluation with AutoAttack might be insufficient.",
+        ZERO.format(300),
+        SQUARE.format(0.012),
+        "7 adversarial images outside the threat model do not count",
+        "what no version has said before",
+    ],
+)
+def test_a_warning_that_may_change_the_accuracy_makes_a_run_suspect(flag):
+    for images in (360, 1000, 10_000 if "outside" not in flag else 1000):
+        assert matters(flag, images)
+    autoattack = {"autoattack": evaluation("autoattack", flags=[flag])}
+    assert suspicions(autoattack, {"autoattack": np.ones(400, bool)}) == [f"autoattack warns: {flag}"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "images"),
+    [
+        (ZERO.format(6), 128),
+        (ZERO.format(25), 10_000),
+        (SQUARE.format(1 / 128), 128),
+        (SQUARE.format(0.005), 1000),
+        ("1 adversarial images outside the threat model do not count", 128),
+    ],
+)
+def test_a_warning_that_cannot_change_the_accuracy_much_is_a_flag_only(flag, images):
+    assert not matters(flag, images)
+
+
+# -- networks that mask gradients -------------------------------------------------------------------------------------
+
+
+class Quantised(nn.Module):
+    """The network on images of nine grey levels: its gradient is zero everywhere."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network((x * 8).round() / 8)
+
+
+class Saturated(nn.Module):
+    """The network with logits so large that cross entropy is flat, its gradient zero, and nothing else changed."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return 1e4 * self.network(x)
+
+
+def evaluated(checkpoint, tmp_path, monkeypatch, wrap, names):
+    """The runs frame after evaluating the checkpoint, wrapped, as the suite evaluates."""
+    folder = tmp_path / checkpoint.run.folder
+    shutil.copytree(checkpoint.folder, folder)
+    monkeypatch.setattr(evaluating, "load_network", lambda *_: wrap(checkpoint.network()).eval())
+    for name in names:
+        evaluating.evaluate(checkpoint.suite, checkpoint.run, name, folder)
+    found = collate(checkpoint.suite.resolved, tmp_path)
+    assert found.problems == []
+    return found.runs.set_index("attack")
+
+
+def test_a_healthy_network_is_not_suspect(checkpoint, tmp_path, monkeypatch):
+    names = checkpoint.suite.attacks
+    runs = evaluated(checkpoint, tmp_path, monkeypatch, lambda network: network, names)
+    assert (runs["evaluation_status"] == "ok").all()
+    assert set(runs["suspect"]) == {""}
+
+
+def test_a_network_with_quantised_input_is_suspect(checkpoint, tmp_path, monkeypatch):
+    runs = evaluated(checkpoint, tmp_path, monkeypatch, Quantised, ["clean", "pgd-20", "autoattack"])
+    assert "zero gradient" in runs.loc["autoattack", "flags"]
+    assert "zero gradient" in runs.loc["pgd-20", "suspect"]
+
+
+def test_a_network_whose_loss_saturates_is_suspect_though_no_attack_warns(checkpoint, tmp_path, monkeypatch):
+    runs = evaluated(checkpoint, tmp_path, monkeypatch, Saturated, ["clean", "pgd-20", "autoattack"])
+    assert runs.loc["pgd-20", "accuracy"] > runs.loc["autoattack", "accuracy"] + sanity.MASKED_GAP
+    assert "pgd leaves" in runs.loc["pgd-20", "suspect"]
+    assert runs.loc["autoattack", "flags"] == ""
+
+
+def test_a_network_that_draws_random_numbers_is_suspect(checkpoint):
+    class Noisy(Quantised):
+        def forward(self, x):
+            return self.network(x + 0.1 * torch.randn_like(x))
+
+    settings = checkpoint.suite.attack("autoattack")
+    network, images, labels = Noisy(checkpoint.network()), checkpoint.images[:2], checkpoint.labels[:2]
+    verdicts = attacks.attack(settings, network, images, labels, seed=0)
+    found = {"autoattack": {"settings": settings, "flags": verdicts.flags, "images": 2}}
+    reasons = suspicions(found, {"autoattack": verdicts.robust.numpy()})
+    assert any("randomized" in reason for reason in reasons)

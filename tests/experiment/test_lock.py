@@ -1,0 +1,45 @@
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from experiment.errors import UserError
+from experiment.lock import hold, turn
+from experiment.suite import ROOT
+
+
+def test_a_lock_that_is_held_is_refused_and_free_again_when_its_file_is_closed(tmp_path):
+    held = hold(tmp_path / "results" / ".lock")
+    with pytest.raises(UserError, match="another process is at work on .*results"):
+        hold(tmp_path / "results" / ".lock")
+    held.close()
+    hold(tmp_path / "results" / ".lock").close()
+
+
+def test_a_process_that_is_killed_leaves_no_lock(tmp_path):
+    code = "import os, pathlib, sys; from experiment import lock; f = lock.hold(pathlib.Path(sys.argv[1])); "
+    code += "os.kill(os.getpid(), 9)"
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / ".lock")], cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    assert (tmp_path / ".lock").exists()
+    hold(tmp_path / ".lock").close()
+
+
+def test_a_turn_waits_for_the_one_before(tmp_path):
+    with turn(tmp_path / ".lock"), open(tmp_path / ".lock") as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with open(tmp_path / ".lock") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
+    def read_only(path, *_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(os, "mkdir", read_only)
+    with pytest.raises(UserError, match=r"results/tiny cannot be written to \(Read-only file system\)"):
+        hold(tmp_path / "results" / "tiny" / ".lock")
