@@ -8,7 +8,7 @@ import pandas as pd
 RUN = ["dataset", "variant", "seed"]  # what names a run in the runs frame
 NOTHING = "–"
 CHECKPOINTS = {"best": "the epoch of best PGD accuracy on the validation split", "last": "the last epoch"}
-OWN_MPLUS = {"fast": "Fast", "n_fgsm": "N-FGSM", "yopo": "YOPO"}  # methods whose M+ nobody has published
+PUBLISHED_MPLUS = {"deat", "pgd"}  # methods under which M+ has been published, of those the suite has
 
 
 def attack_names(resolved: dict) -> list[str]:
@@ -46,7 +46,8 @@ def describe_protocol(resolved: dict, runs: pd.DataFrame) -> str:
         for variant in resolved["variants"]
         if variant.get("training")
     ]
-    own = [OWN_MPLUS[v["method"]] for v in resolved["variants"] if is_mplus(v) and v["method"] in OWN_MPLUS]
+    mplus = dict.fromkeys(v["method"] for v in resolved["variants"] if is_mplus(v))
+    own = [method for method in mplus if method not in PUBLISHED_MPLUS]
     sentences = [
         f"Data: {', '.join(resolved['datasets'])}; network: {network['name']} ({network['activation']}); {norm} ball "
         f"of eps = {format_eps(threat['eps'])}; {training['epochs']} epochs; evaluated at "
@@ -54,7 +55,7 @@ def describe_protocol(resolved: dict, runs: pd.DataFrame) -> str:
         f"({', '.join(map(str, seeds))}); trained on {' and '.join(sorted(set(runs['hardware'])))}.",
         *([f"Departures: {'; '.join(overrides)}."] if overrides else []),
         f"Mean ± sample standard deviation over seeds, {NOTHING} where there is none.",
-        *([f"M+ under {' and '.join(dict.fromkeys(own))} is this suite's own definition."] if own else []),
+        *([f"M+ under {', '.join(own)} has no published definition; it is this suite's own."] if own else []),
     ]
     return " ".join(sentences)
 

@@ -117,7 +117,7 @@ def test_every_moment_of_a_run_is_one_at_which_it_may_be_killed(data, tmp_path, 
 
 
 def test_a_run_killed_with_sigkill_also_while_it_writes_ends_the_same(data, tmp_path):
-    suite_file, changes = tmp_path / "tiny.yaml", {"training": {"epochs": 50}}
+    suite_file, changes = tmp_path / "tiny.yaml", {"training": {"epochs": 40}}
     suite_file.write_text(yaml.safe_dump(tiny.content(data, "free", "mplus", **changes)))
     done = subprocess.run(
         [sys.executable, tiny.__file__, str(suite_file), str(tmp_path / "killed"), "0", "9"],
