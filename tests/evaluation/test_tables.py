@@ -199,7 +199,7 @@ def test_captions_state_the_protocol(suite):
         for part in ("digits", "small_cnn (relu)", "eps = 0.1", "10 epochs", "seeds (0, 1, 2)", HARDWARE, "validation"):
             assert part in table.caption
         assert "sample standard deviation over seeds" in table.caption
-        assert "M+ under free, fast, yopo has no published definition" in table.caption
+        assert "M+ under fast, yopo has no published definition" in table.caption
     for name in ("robustness", "mplus_effect"):
         assert "clean 360, pgd-20 360, margin-20 360, autoattack 128" in suite[1][name].caption
         assert "CW-20" in suite[1][name].caption
