@@ -294,6 +294,8 @@ def _resolve_variant(variant: dict, suite: dict, eps: float) -> None:
     variant["steps"] = steps
     variant["options"] = {**defaults["options"], **variant["options"]}
     overridden = {**copy.deepcopy(suite["training"]), **variant["training"]}
+    if isinstance(variant["training"].get("schedule"), dict):  # one key of it leaves the suite's others as they are
+        overridden["schedule"] = {**suite["training"]["schedule"], **variant["training"]["schedule"]}
     _validate(overridden, _schema()["$defs"]["training"], f"variant {label}: training")
     _fill_defaults(overridden, _schema()["$defs"]["training"])
     _resolve_training(overridden, f"variant {label}: training", suite["datasets"])

@@ -36,9 +36,16 @@ def load(name: str) -> type[Method]:
 
 
 def check(variants: list[dict]) -> None:
-    """Raise UserError unless every variant's method can be loaded and makes sense with its number of steps."""
+    """Raise UserError unless every variant's method can be loaded and makes sense with its steps and options."""
     for variant in variants:
-        least, steps = load(variant["method"]).least_steps, variant["steps"]
+        method = load(variant["method"])
+        for option, known in method.choices.items():
+            if variant["options"][option] not in known:
+                raise UserError(
+                    f"variant {variant['label']}: options.{option} is {variant['options'][option]!r}; "
+                    f"it must be one of {', '.join(known)}"
+                )
+        least, steps = method.least_steps, variant["steps"]
         first = steps.get("first", steps.get("steps"))
         if first < least:
             raise UserError(

@@ -55,7 +55,8 @@ class Project:
 
     def suite(self, **changes) -> Path:
         path = self.folder / "tiny.yaml"
-        path.write_text(yaml.safe_dump({**TINY, **changes}))
+        content = {key: value for key, value in {**TINY, **changes}.items() if value is not None}
+        path.write_text(yaml.safe_dump(content))
         return path
 
     def snakemake(self, *arguments: str, configfile: str | None = "tiny.yaml") -> subprocess.CompletedProcess:
@@ -185,6 +186,8 @@ def test_a_copied_method_folder_runs_with_no_other_edit(finished):
         ({"seeds": []}, "seeds"),
         ({"threat": {"eps": 8}}, "(0, 1]"),
         ({"variants": [{"label": "a", "method": "nope"}]}, "nope"),
+        ({"variants": [{"label": "a", "method": "fast", "options": {"start": "Random"}}]}, "random, zero, previous"),
+        ({"suite": None}, "suite"),
         ({"variants": [{"label": "a", "method": "two"}]}, "exactly one"),
         ({"variants": [{"label": "a", "method": "none"}]}, "exactly one"),
     ],

@@ -12,6 +12,8 @@ class Fast(Method):
     The option `start` is theirs: `random` in the ball, `zero`, or `previous`, the last minibatch's perturbation.
     """
 
+    choices = {"start": ("random", "zero", "previous")}
+
     def train_batch(self, learner, images, labels, effort):
         delta = self.start_of(images)
         for _ in range(effort.steps):

@@ -96,6 +96,8 @@ def test_the_default_suite_has_ten_variants_three_seeds_and_four_attacks():
         ("training.schedule", {"milestones": [1.5]}, "1.5"),
         ("suite", "Quick!", "Quick!"),
         ("suite", "..", ".."),
+        ("variants.0.label", "pgd\n", "a name is made of"),
+        ("seeds", [2**32], "seeds"),
     ],
 )
 def test_a_mistake_is_named_in_one_sentence(path, value, says):
@@ -141,6 +143,13 @@ def test_a_variants_training_keys_change_that_variant_alone():
     suite = Suite.from_mapping(changed("variants.0.training", {"epochs": 30}))
     assert suite.run("digits/pgd-7/seed1").spec["training"]["epochs"] == 30
     assert suite.run("digits/fast/seed1").spec["training"]["epochs"] == quick()["training"]["epochs"]
+
+
+def test_a_variants_schedule_keeps_the_suites_other_keys():
+    suite = changed("training.schedule", {"name": "cyclic", "peak": 0.3})
+    suite["variants"][0]["training"] = {"schedule": {"unit": "update"}}
+    schedule = Suite.from_mapping(suite).run("digits/pgd-7/seed0").spec["training"]["schedule"]
+    assert (schedule["name"], schedule["peak"], schedule["unit"]) == ("cyclic", 0.3, "update")
 
 
 def test_loading_does_not_change_what_it_was_given():

@@ -38,6 +38,10 @@ def test_the_drop_is_measured_from_the_best_epoch_so_far():
     assert seen(*slow, (0.19, 0.50))
 
 
+def test_a_run_that_was_never_far_up_can_collapse_too():
+    assert seen((0.12, 0.20), (0.18, 0.24), (0.0, 0.55))
+
+
 def test_the_run_s_best_survives_an_interruption():
     before, after = Watch(), Watch()
     before.collapsed(Accuracies(0.9, 0.45, 0.40))
