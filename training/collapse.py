@@ -10,8 +10,8 @@ class Watch:
     """Watches the validation accuracies of a run, epoch by epoch.
 
     Collapse is both at once: PGD accuracy more than 20 points below the run's best so far, or below half of it (where
-    the best was low), and FGSM accuracy more than 15 points above PGD accuracy. The first alone is a drop that any unlucky
-    epoch can show; the second alone is what a network trained on noise (the first epoch of M+) shows.
+    the best was low), and FGSM accuracy more than 15 points above PGD accuracy. The first alone is a drop that any
+    unlucky epoch can show; the second alone is what a network trained on noise (the first epoch of M+) shows.
     """
 
     def __init__(self):
