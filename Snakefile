@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import methods
-from experiment import provenance
+from experiment import provenance, schema
 from experiment.errors import UserError
 from experiment.lock import hold
 from experiment.suite import Suite
@@ -15,6 +15,8 @@ if not config:  # a suite given by --configfile must not be merged into the defa
 
 
 try:
+    for file in workflow.configfiles:  # Snakemake's own reader keeps the last of two equal keys and says nothing
+        schema.read_yaml(Path(file).read_text(), file)
     suite = Suite.from_mapping(config)
     suite.check_files()
     methods.check(suite.resolved["variants"])

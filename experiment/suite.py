@@ -5,13 +5,9 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
-import jsonschema
-import yaml
-
-from experiment import models
+from experiment import models, schema
 from experiment.data import DATASETS, load_split
 from experiment.download import verify_raw
 from experiment.errors import UserError
@@ -47,10 +43,9 @@ class Suite:
         """Read a YAML file, or standard input when `source` is "-". Raises UserError."""
         try:
             text = sys.stdin.read() if str(source) == "-" else Path(source).read_text()
-            content = yaml.safe_load(text)
-        except (OSError, yaml.YAMLError) as error:
-            raise UserError(f"{source}: not readable as a suite in YAML ({' '.join(str(error).split())})") from None
-        return cls.from_mapping(content)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{source}: not readable ({error}); give a suite's YAML file") from None
+        return cls.from_mapping(schema.read_yaml(text, str(source)))
 
     @classmethod
     def from_mapping(cls, content: Mapping) -> "Suite":
@@ -132,19 +127,14 @@ class Suite:
         return Run(dataset, variant["label"], seed, spec)
 
 
-@cache
-def _schema() -> dict:
-    return yaml.safe_load((ROOT / "configs" / "suite.schema.yaml").read_text())
-
-
 def _resolve(content: Mapping) -> dict:
     suite = copy.deepcopy(content) if isinstance(content, Mapping) else content
     if isinstance(suite, dict) and isinstance(suite.get("evaluation"), dict):
         attacks = suite["evaluation"].get("attacks")
         if isinstance(attacks, list):
             suite["evaluation"]["attacks"] = [{"name": a} if isinstance(a, str) else a for a in attacks]
-    _validate(suite, _schema(), "")
-    _fill_defaults(suite, _schema())
+    schema.validate(suite, schema.suite(), "")
+    schema.fill_defaults(suite, schema.suite())
     _check_names(suite)
     threat = suite["threat"]
     threat["eps"] = eps = quantity(threat["eps"], "threat.eps")
@@ -156,41 +146,6 @@ def _resolve(content: Mapping) -> dict:
     for variant in suite["variants"]:
         _resolve_variant(variant, suite, eps)
     return suite
-
-
-def _validate(value, schema: Mapping, where: str) -> None:
-    """Raise UserError with the clearest of the schema's complaints; `where` is the key that `value` lies under."""
-    validator = jsonschema.Draft202012Validator({**schema, "$defs": _schema()["$defs"]})
-    error = jsonschema.exceptions.best_match(validator.iter_errors(value))
-    if error is None:
-        return
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
-    key = (where + path).lstrip(".") or "the suite"
-    if error.validator == "additionalProperties":
-        known = sorted(error.schema["properties"])
-        unknown = sorted(set(error.instance) - set(known))
-        raise UserError(f"{key} has the unknown key {unknown[0]!r}; its keys are {', '.join(known)}")
-    if error.validator == "pattern":
-        raise UserError(f"{key} is {error.instance!r}; a name is made of a-z, 0-9 and + . _ - only")
-    if error.validator == "minItems":
-        raise UserError(f"{key} is empty; it needs at least one entry")
-    raise UserError(f"{key}: {error.message}")
-
-
-def _fill_defaults(value, schema: Mapping) -> None:
-    """Put the schema's defaults where `value` says nothing, all the way down."""
-    if "$ref" in schema:
-        schema = {**_schema()["$defs"][schema["$ref"].rpartition("/")[2]], **schema}
-    if isinstance(value, dict):
-        for key, part in schema.get("properties", {}).items():
-            target = {**_schema()["$defs"][part["$ref"].rpartition("/")[2]], **part} if "$ref" in part else part
-            if "default" in target:
-                value.setdefault(key, copy.deepcopy(target["default"]))
-            if key in value:
-                _fill_defaults(value[key], target)
-    elif isinstance(value, list):
-        for item in value:
-            _fill_defaults(item, schema.get("items", {}))
 
 
 def _check_names(suite: dict) -> None:
@@ -209,6 +164,8 @@ def _check_names(suite: dict) -> None:
     if suite["network"]["activation"] not in models.ACTIVATIONS:
         known = ", ".join(models.ACTIVATIONS)
         raise UserError(f"activation {suite['network']['activation']!r} is not known; the activations are {known}")
+    for dataset in suite["datasets"]:
+        models.check_shape(suite["network"]["name"], DATASETS[dataset].shape)
     for attack in suite["evaluation"]["attacks"]:
         if not ATTACK.fullmatch(attack["name"]):
             raise UserError(
@@ -270,8 +227,8 @@ def _resolve_variant(variant: dict, suite: dict, eps: float) -> None:
     defaults = method_defaults(method)
     rule = variant["steps"]["rule"]
     steps = {**defaults["steps"].get(rule, {}), **variant["steps"]}
-    _validate(steps, _schema()["$defs"]["steps"][rule], f"variant {label}: steps ({rule})")
-    _fill_defaults(steps, _schema()["$defs"]["steps"][rule])
+    schema.validate(steps, schema.suite()["$defs"]["steps"][rule], f"variant {label}: steps ({rule})")
+    schema.fill_defaults(steps, schema.suite()["$defs"]["steps"][rule])
     for key in ("step_size", "total"):
         if key in steps:
             steps[key] = _positive(steps[key], f"variant {label}: steps.{key}", eps)
@@ -279,10 +236,10 @@ def _resolve_variant(variant: dict, suite: dict, eps: float) -> None:
         steps["gamma"] = _positive(steps["gamma"], f"variant {label}: steps.gamma")
     if steps.get("first", 0) > steps.get("most", steps.get("first", 0)):
         raise UserError(f"variant {label}: steps.first is {steps['first']}, above steps.most, {steps['most']}")
-    unknown = sorted(set(variant["options"]) - set(defaults["options"]))
-    if unknown:
-        known = ", ".join(sorted(defaults["options"])) or "none"
-        raise UserError(f"variant {label}: method {method} has no option {unknown[0]!r}; its options are: {known}")
+    for key in variant["options"]:
+        if key not in defaults["options"]:
+            known = ", ".join(sorted(defaults["options"])) or "none"
+            raise UserError(f"variant {label}: method {method} has no option {key!r}; its options are: {known}")
     for key, value in variant["options"].items():
         kind = type(defaults["options"][key])
         if kind is float and type(value) is int:
@@ -296,8 +253,8 @@ def _resolve_variant(variant: dict, suite: dict, eps: float) -> None:
     overridden = {**copy.deepcopy(suite["training"]), **variant["training"]}
     if isinstance(variant["training"].get("schedule"), dict):  # one key of it leaves the suite's others as they are
         overridden["schedule"] = {**suite["training"]["schedule"], **variant["training"]["schedule"]}
-    _validate(overridden, _schema()["$defs"]["training"], f"variant {label}: training")
-    _fill_defaults(overridden, _schema()["$defs"]["training"])
+    schema.validate(overridden, schema.suite()["$defs"]["training"], f"variant {label}: training")
+    schema.fill_defaults(overridden, schema.suite()["$defs"]["training"])
     _resolve_training(overridden, f"variant {label}: training", suite["datasets"])
     variant["training"] = {key: overridden[key] for key in variant["training"]}
 
@@ -306,9 +263,9 @@ def method_defaults(method: str) -> dict:
     """A method's defaults.yaml: `steps` (parameters by steps rule) and `options`. Raises UserError."""
     path = ROOT / "methods" / method / "defaults.yaml"
     try:
-        content = yaml.safe_load(path.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path.relative_to(ROOT)}: not readable as YAML ({' '.join(str(error).split())})") from None
+        content = schema.read_yaml(path.read_text(), str(path.relative_to(ROOT))) or {}
+    except OSError as error:
+        raise UserError(f"{path.relative_to(ROOT)}: not readable ({error.strerror})") from None
     if not isinstance(content, dict) or set(content) - {"steps", "options"}:
         raise UserError(f"{path.relative_to(ROOT)}: it must have the keys `steps` and `options` and no other")
     return {"steps": content.get("steps") or {}, "options": content.get("options") or {}}

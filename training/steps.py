@@ -246,6 +246,11 @@ def main(arguments: list[str] | None = None) -> None:
             for key, text in chosen.items()
             if isinstance(text, str)
         }
+        if not 0 <= chosen["first"] <= chosen["most"]:
+            raise UserError(f"--first {chosen['first']} must lie between 0 and --most, which is {chosen['most']}")
+        for key, number in numbers.items():
+            if not 0 < number <= (1 if key == "eps" else math.inf):
+                raise UserError(f"--{key.replace('_', '-')} is {number:g}; it must be above 0, and eps at most 1")
         magnitudes = read_magnitudes(file)
         print("\n".join(map(str, replay(rule(**{**chosen, **numbers}), magnitudes))))
     except UserError as error:

@@ -18,10 +18,22 @@ if TYPE_CHECKING:
 # An activation's name in a suite, and its class in torch.nn (softplus has beta = 1, gelu is the exact x * Phi(x)).
 ACTIVATIONS = {"relu": "ReLU", "silu": "SiLU", "gelu": "GELU", "elu": "ELU", "softplus": "Softplus"}
 
+SMALLEST = {"vgg16_bn": 32}  # pixels a side, of networks that use up smaller images
+
 
 def names() -> tuple[str, ...]:
     """The architectures that `build` knows, in alphabetical order."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "network"))
+
+
+def check_shape(name: str, shape: tuple[int, int, int]) -> None:
+    """Raise UserError if the architecture does not take images of this shape, (C, H, W)."""
+    height, width = shape[1:]
+    if min(height, width) < SMALLEST.get(name, 1):
+        raise UserError(
+            f"{name} needs images of {SMALLEST[name]}x{SMALLEST[name]} pixels or more; these are {height}x{width}: "
+            "use small_cnn or preact_resnet18"
+        )
 
 
 def build(
@@ -49,6 +61,7 @@ def build(
         raise UserError(f"Unknown network '{name}'; known networks: {', '.join(names())}.")
     if activation not in ACTIVATIONS:
         raise UserError(f"Unknown activation '{activation}'; known activations: {', '.join(ACTIVATIONS)}.")
+    check_shape(name, shape)
 
     import torch
 

@@ -1,6 +1,5 @@
 from torch import nn
 
-from experiment.errors import UserError
 from experiment.models.network import Network
 
 
@@ -9,19 +8,11 @@ class VGG16BN(Network):
 
     Thirteen 3x3 convolutions (with bias), five max-poolings and, instead of the three linear layers for ImageNet, one
     of 512 inputs. Initialisation as in torchvision's `vgg16_bn`. Images larger than 32x32 are averaged to one pixel
-    after the last pooling.
-
-    Raises:
-        UserError: images smaller than 32x32, of which five poolings would leave nothing.
+    after the last pooling; of smaller ones five poolings would leave nothing.
     """
 
     def __init__(self, *, classes, shape, mean, std, activation):
-        channels, height, width = shape
-        if min(height, width) < 32:
-            raise UserError(
-                f"vgg16_bn halves an image five times and needs 32x32 pixels or more; these are {height}x{width}: "
-                "use small_cnn or preact_resnet18."
-            )
+        channels = shape[0]
         # The first convolution alone is the first layer: its batch norm and activation open the body.
         body = nn.Sequential(
             nn.BatchNorm2d(64),

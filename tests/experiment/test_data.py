@@ -194,7 +194,7 @@ def tiny_fashion_mnist(tmp_path, monkeypatch):
 
 def test_the_command_downloads_verifies_prepares_and_says_so_in_one_line(tiny_fashion_mnist, tmp_path, capsys):
     mirror, splits = tiny_fashion_mnist
-    assert main(["fashion_mnist", "--data-dir", str(tmp_path / "data"), "--mirror", mirror]) == 0
+    main(["fashion_mnist", "--data-dir", str(tmp_path / "data"), "--mirror", mirror])
     assert capsys.readouterr().out == "data fashion_mnist: 5 train + 3 test images, checksums verified\n"
     for split, (images, labels) in splits.items():
         prepared = load_split(tmp_path / "data" / "prepared" / "fashion_mnist" / f"{split}.safetensors")
@@ -209,8 +209,8 @@ def test_a_damaged_raw_file_is_neither_read_nor_replaced(tiny_fashion_mnist, tmp
     damaged = raw.read_bytes()[:-1] + b"\xff"
     raw.write_bytes(damaged)
     shutil.rmtree(tmp_path / "data" / "prepared")
-    assert main(["fashion_mnist", "--data-dir", str(tmp_path / "data"), "--mirror", mirror]) == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {raw} is damaged: its MD5 is ")
+    with pytest.raises(SystemExit, match=rf"^error: data fashion_mnist: {raw} is damaged: its MD5 is "):
+        main(["fashion_mnist", "--data-dir", str(tmp_path / "data"), "--mirror", mirror])
     assert raw.read_bytes() == damaged
     assert not (tmp_path / "data" / "prepared").exists()
 
@@ -281,18 +281,27 @@ def test_cifar10_is_prepared_with_its_published_mean_and_std(tmp_path):
         ),
     ],
 )
-def test_what_the_user_has_to_mend_is_one_sentence_and_exit_code_2(tmp_path, capsys, monkeypatch, arguments, sentence):
+def test_what_the_user_has_to_mend_is_one_sentence(tmp_path, capsys, monkeypatch, arguments, sentence):
     monkeypatch.setattr("experiment.download._known_mirrors", lambda name: [])
-    assert main([*arguments, "--data-dir", str(tmp_path)]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.splitlines()[-1].startswith(f"error: {sentence}")
+    with pytest.raises(SystemExit, match=f"^error: data {arguments[0]}: {sentence}"):
+        main([*arguments, "--data-dir", str(tmp_path)])
+    assert capsys.readouterr().out == ""
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence_too(tmp_path, capsys):
+def test_a_folder_that_cannot_be_written_is_one_sentence_too(tmp_path):
     (tmp_path / "data").write_text("a file in the way")
-    assert main(["digits", "--data-dir", str(tmp_path / "data")]) == 2
-    assert capsys.readouterr().err.startswith("error: ")
+    with pytest.raises(SystemExit, match="^error: data digits: Not a directory: "):
+        main(["digits", "--data-dir", str(tmp_path / "data")])
+
+
+def test_prepared_data_that_agree_with_themselves_but_are_not_the_data_set_are_refused(tmp_path):
+    """As an older version of a library may have prepared them: every digest in the file is that of its content."""
+    prepare("digits", tmp_path)
+    path = tmp_path / "prepared" / "digits" / "train.safetensors"
+    images, labels = load_split(path)
+    data._save(path, images.flip(0), labels, data._digest(images.flip(0), labels))
+    with pytest.raises(UserError, match=data.PREPARED_SHA256["digits", "train"]):
+        load_split(path)
 
 
 def test_the_module_and_its_checks_load_nothing_that_takes_seconds(tmp_path):

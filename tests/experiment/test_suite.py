@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from experiment import schema
 from experiment.errors import UserError
 from experiment.quantity import quantity
 from experiment.suite import Suite
@@ -98,6 +99,11 @@ def test_the_default_suite_has_ten_variants_three_seeds_and_four_attacks():
         ("suite", "..", ".."),
         ("variants.0.label", "pgd\n", "a name is made of"),
         ("seeds", [2**32], "seeds"),
+        ("seeds", [1.0], "1.0 is not of type 'integer'"),
+        ("training.batch_size", 64.0, "batch_size: 64.0"),
+        ("training.epochs", True, "epochs: True"),
+        ("variants.0.options", {1: 2, "colour": "red"}, "no option 1"),
+        ("network.name", "vgg16_bn", "these are 8x8"),
     ],
 )
 def test_a_mistake_is_named_in_one_sentence(path, value, says):
@@ -186,3 +192,30 @@ def test_a_whole_number_may_stand_where_an_option_is_a_fraction():
     suite = Suite.from_mapping(changed("variants", [{"label": "it", "method": "n_fgsm", "options": {"noise": 3}}]))
     noise = suite.resolved["variants"][0]["options"]["noise"]
     assert (noise, type(noise)) == (3.0, float)
+
+
+def test_a_key_that_is_there_twice_is_refused_with_its_line(tmp_path):
+    file = tmp_path / "twice.yaml"
+    file.write_text("suite: twice\nseeds: [0, 1, 2]\nseeds: [0]\n")
+    with pytest.raises(UserError, match="twice.yaml.*the key 'seeds' twice.*line 3"):
+        Suite.load(file)
+
+
+def test_a_mapping_may_override_keys_that_it_merges():
+    text = "usual: &usual {steps: 7, step_size: 0.1}\nlong: {<<: *usual, steps: 20}\n"
+    assert schema.read_yaml(text, "a file")["long"] == {"steps": 20, "step_size": 0.1}
+
+
+def test_every_key_of_a_suite_is_described():
+    def undescribed(part, where):
+        for key, value in part.get("properties", {}).items():
+            target = {**schema.suite()["$defs"].get(value.get("$ref", "").rpartition("/")[2], {}), **value}
+            if "description" not in target and "const" not in target:
+                yield f"{where}.{key}"
+            yield from undescribed(target, f"{where}.{key}")
+            yield from undescribed(target.get("items", {}), f"{where}.{key}[]")
+
+    definitions = schema.suite()["$defs"]
+    parts = [schema.suite(), definitions["training"], definitions["attack"], definitions["variant"]]
+    missing = [name for part in [*parts, *definitions["steps"].values()] for name in undescribed(part, "")]
+    assert missing == []

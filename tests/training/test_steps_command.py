@@ -82,6 +82,21 @@ def test_the_command_names_the_option_that_is_no_number(tmp_path):
     assert "--step-size is 'ten'" in failure(["mplus", *wrong, file_of(tmp_path, "1.0\n")])
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--first", "9", "--first 9 must lie between 0 and --most, which is 8"),
+        ("--first", "-1", "--first -1"),
+        ("--gamma", "0", "--gamma is 0"),
+        ("--step-size", "0/255", "--step-size is 0"),
+        ("--eps", "8", "--eps is 8"),
+    ],
+)
+def test_the_command_names_the_option_that_makes_no_sense(tmp_path, option, value, says):
+    wrong = [value if before == option else p for before, p in zip([None, *PARAMETERS], PARAMETERS, strict=False)]
+    assert says in failure(["mplus", *wrong, file_of(tmp_path, "1.0\n")])
+
+
 def test_a_mistake_exits_with_1_and_prints_no_traceback(tmp_path):
     command = [sys.executable, "-m", "training.steps", "mplus", *PARAMETERS, str(file_of(tmp_path, "-3\n"))]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
