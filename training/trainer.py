@@ -22,7 +22,8 @@ from training.learner import Learner, Passes
 from training.lr import learning_rate
 from training.validation import Accuracies, validate
 
-NOISE, VALIDATION = 1, 2  # streams of random numbers beside those of the minibatches
+# Streams of random numbers beside those of the minibatches, whose second number is the epoch and never as high.
+NOISE, VALIDATION = 2**32 - 1, 2**32 - 2
 
 
 class Trainer:

@@ -15,6 +15,7 @@ import yaml
 import methods
 from experiment.suite import ROOT
 from experiment.weights import sha256
+from training import batches, trainer
 from training.trainer import Trainer
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "random"}
@@ -104,3 +105,19 @@ def test_initial_weights_and_minibatches_are_the_same_for_all_variants_and_other
     assert len(seen[0][1]) == 4
     assert not set(seen[0][1]) & set(seen[1][1])  # nor is any minibatch shown twice
     assert len(set(seen[0][1])) == 4
+
+
+def test_no_two_purposes_draw_from_the_same_stream_of_random_numbers(data, tmp_path, monkeypatch):
+    """Not the noise of the second epoch from the numbers that shuffled the first: each purpose has its own seed."""
+    used = []
+
+    def noted(*numbers, seeded=batches.seeded):
+        generator = seeded(*numbers)
+        used.append(generator.initial_seed())
+        return generator
+
+    monkeypatch.setattr(batches, "seeded", noted)
+    monkeypatch.setattr(trainer, "seeded", noted)
+    tiny.train(tiny.suite(data), tmp_path)
+    assert len(used) == 1 + 4 * 3  # the run's noise; each epoch's order, augmentation and validation
+    assert len(set(used)) == len(used)
