@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: env results test crosscheck readme method
+.PHONY: env results test crosscheck readme method speed
 results: env
 	$(BIN)/snakemake
 
@@ -29,3 +29,6 @@ readme: results
 
 method: env
 	@$(BIN)/python -m methods.new '$(NAME)'
+
+speed: env
+	$(BIN)/python -m training.speed $(SUITE)

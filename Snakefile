@@ -1,10 +1,10 @@
-# data -> train -> evaluate -> collate. `snakemake` alone makes all results of the default suite.
+# data -> train -> evaluate -> collate -> report. `snakemake` alone makes all results of the default suite.
 import json
 import sys
 from pathlib import Path
 
 import methods
-from experiment import provenance, schema
+from experiment import schema, slots
 from experiment.errors import UserError
 from experiment.lock import hold
 from experiment.suite import Suite
@@ -27,9 +27,13 @@ except UserError as error:
 PYTHON = sys.executable
 SUITE = json.dumps(config)  # what jobs read; which part of it a job depends on is said by its params
 RESULTS = "results/" + suite.name
-GPU = int(provenance.device().type == "cuda")  # evaluations share a CPU's cores, but not a GPU
+GPUS = slots.count()
+GPU = min(GPUS, 1)  # of each job: evaluations share a CPU's cores, but no job shares a GPU
 LOCKS = []  # held until this process ends
 RUN = RESULTS + "/{dataset}/{variant}/seed{seed}"
+
+if "gpu" not in workflow.global_resources:  # what --resources or a profile says goes before
+    workflow.register_resource("gpu", GPUS)
 
 
 wildcard_constraints:
@@ -41,7 +45,7 @@ wildcard_constraints:
 
 rule all:
     input:
-        RESULTS + "/runs.csv",
+        RESULTS + "/report.html",
     message:
         "all results are in " + RESULTS
 
@@ -73,7 +77,9 @@ rule train:
     message:
         "train {wildcards.dataset} {wildcards.variant} seed {wildcards.seed}"
     priority: 1  # a timed run waits for the machine, and would wait for an attack each time
-    threads: workflow.cores  # a timed run has the machine to itself
+    threads: max(1, workflow.cores // max(1, GPUS))  # a timed run has a GPU, or else the machine, to itself
+    resources:
+        gpu=GPU,
     shell:
         "{PYTHON} -m training.run - {wildcards.dataset}/{wildcards.variant}/seed{wildcards.seed}"
         " --threads {threads} <<< {SUITE:q}"
@@ -99,24 +105,7 @@ rule evaluate:
         " {wildcards.attack} --threads {threads} <<< {SUITE:q}"
 
 
-rule collate:
-    input:
-        [f"{RESULTS}/{run.folder}/evaluate/{attack}.json" for run in suite.runs() for attack in suite.attacks],
-    output:
-        RESULTS + "/runs.csv",
-        summary=RESULTS + "/summary.txt",
-        tables=expand(
-            RESULTS + "/tables/{table}.{format}",
-            table=["robustness", "cost", "mplus_effect"],
-            format=["csv", "md", "tex"],
-        ),
-        plots=directory(RESULTS + "/plots"),
-    params:
-        suite=suite.resolved,
-    message:
-        "collate " + RESULTS
-    shell:
-        "{PYTHON} -m evaluation.collate - <<< {SUITE:q} > {output.summary}"
+include: "evaluation/rules.smk"
 
 
 onstart:
@@ -128,9 +117,11 @@ onstart:
 
 
 onsuccess:
-    shell(f"test ! -e {RESULTS}/summary.txt || cat {RESULTS}/summary.txt")  # there is none yet if one run was asked for
+    for last, line in [("summary.txt", "cat"), ("report.html", "echo Report:")]:  # none yet if one run was asked for
+        shell(f"test ! -e {RESULTS}/{last} || {line} {RESULTS}/{last}")
 
 
 onerror:
     if list(Path(RESULTS).glob("*/*/*/train.json")):  # tables of what there is; what is missing is named
-        shell("{PYTHON} -m evaluation.collate - <<< {SUITE:q} || true")
+        for stage in ("collate", "report"):
+            shell("{PYTHON} -m evaluation.{stage} - <<< {SUITE:q} || true")

@@ -28,6 +28,7 @@ class Dataset:
     train_images, test_images: how many images the two splits have.
     mean, std: of each channel over the training images, in [0, 1] pixel units.
     augmentation: "none", "crop" (random crop of the padded image) or "crop_flip" (and a random horizontal flip).
+    class_names: what each label stands for.
     """
 
     name: str
@@ -38,10 +39,22 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: str
+    class_names: tuple[str, ...]
 
 
-_DIGITS = Dataset("digits", 10, (1, 8, 8), 1_437, 360, (0.3059,), (0.3761,), "none")
-_FASHION_MNIST = Dataset("fashion_mnist", 10, (1, 28, 28), 60_000, 10_000, (0.2860,), (0.3530,), "none")
+_NUMERALS = tuple("0123456789")
+_CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+_CIFAR100_NAMES = """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+    caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
+    flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
+    motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate
+    poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider
+    squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+    wardrobe whale willow_tree wolf woman worm
+"""
+_DIGITS = Dataset("digits", 10, (1, 8, 8), 1_437, 360, (0.3059,), (0.3761,), "none", _NUMERALS)
+_FASHION_MNIST = Dataset("fashion_mnist", 10, (1, 28, 28), 60_000, 10_000, (0.2860,), (0.3530,), "none", _CLOTHES)
 _CIFAR10 = Dataset(
     name="cifar10",
     classes=10,
@@ -51,6 +64,7 @@ _CIFAR10 = Dataset(
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2471, 0.2435, 0.2616),
     augmentation="crop_flip",
+    class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
 )
 _CIFAR100 = Dataset(
     name="cifar100",
@@ -61,6 +75,7 @@ _CIFAR100 = Dataset(
     mean=(0.5071, 0.4865, 0.4409),
     std=(0.2673, 0.2564, 0.2762),
     augmentation="crop_flip",
+    class_names=tuple(_CIFAR100_NAMES.split()),
 )
 _SVHN = Dataset(
     name="svhn",
@@ -71,6 +86,7 @@ _SVHN = Dataset(
     mean=(0.4377, 0.4438, 0.4728),
     std=(0.1980, 0.2010, 0.1970),
     augmentation="crop",  # a flipped 2 is no 2
+    class_names=_NUMERALS,
 )
 DATASETS = {dataset.name: dataset for dataset in (_DIGITS, _FASHION_MNIST, _CIFAR10, _CIFAR100, _SVHN)}
 

@@ -1,11 +1,15 @@
 """Locks that no crash leaves behind: the kernel frees them when their holder is gone, however it went."""
 
 import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from experiment.errors import UserError
+
+LOOK_AGAIN = 0.1  # seconds
+TELL = 1.0  # seconds that go by before the user is told of a wait
 
 
 def hold(path: Path):
@@ -29,6 +33,32 @@ def hold(path: Path):
 def turn(path: Path) -> Iterator[None]:
     """Wait for the lock at `path`: a job whose snakemake was killed may still be writing the same files."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with first_free([path], f"another process to finish its work on {path.parent}"):
         yield
+
+
+@contextmanager
+def first_free(paths: Sequence[Path], awaited: str) -> Iterator[int]:
+    """Hold the first of the locks at `paths` that is free, and yield its place in them; waits until there is one.
+
+    awaited: what a wait of more than a second is said to be for, on standard output.
+    """
+    began, told = time.monotonic(), False
+    with ExitStack() as stack:
+        files = [stack.enter_context(open(path, "w")) for path in paths]
+        while (place := _taken(files)) is None:
+            if not told and time.monotonic() - began > TELL:
+                print(f"waiting for {awaited}", flush=True)
+                told = True
+            time.sleep(LOOK_AGAIN)
+        yield place
+
+
+def _taken(files: Sequence) -> int | None:
+    for place, file in enumerate(files):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        return place
+    return None

@@ -31,6 +31,12 @@ class Attacked:
     adversarial: Tensor
 
 
+def predictions(network: nn.Module, images: Tensor, batch_size: int) -> Tensor:
+    """The class of each image, (N,), by no more than `batch_size` images at a time."""
+    with torch.no_grad():
+        return torch.cat([network(batch).argmax(1) for batch in images.split(batch_size)])
+
+
 def attack(
     network: nn.Module,
     images: Tensor,
@@ -42,33 +48,39 @@ def attack(
     restarts: int = 1,
     random_start: bool = True,
     loss: Loss = cross_entropy,
+    batch_size: int | None = None,
 ) -> Attacked:
     """PGD with signed steps (Madry et al., 2018); an image that any iterate of any restart breaks is broken.
 
-    network: in evaluation mode; images: (N, C, H, W) in [0, 1]; labels: (N,); step_size in pixel units. Images that
-    are broken, those misclassified from the start among them, leave the batch: they cost nothing more, and what the
-    others draw and reach does not depend on them.
+    network: in evaluation mode; images: (N, C, H, W) in [0, 1]; labels: (N,); step_size in pixel units; batch_size:
+    images shown to the network at a time, all unless said. Images that are broken, those misclassified from the start
+    among them, leave the batch: they cost nothing more. What an image draws and reaches depends neither on the others
+    nor on batch_size.
     """
-    adversarial = images.clone()
-    with torch.no_grad():
-        robust = network(images).argmax(1) == labels
+    batch_size = batch_size or max(1, len(images))
+    attacked = Attacked(predictions(network, images, batch_size) == labels, images.clone())
     for _ in range(restarts):
-        start = threat.random_start(images) if random_start else torch.zeros_like(images)
-        active = robust.nonzero().squeeze(1)
-        delta = start.detach()[active]
-        for step in range(steps + 1):
-            if len(active) == 0:
-                break
-            delta.requires_grad_()
-            attacked = images[active] + delta
-            with torch.set_grad_enabled(step < steps):
-                logits = network(attacked)
-            adversarial[active] = attacked.detach()
-            broken = logits.argmax(1) != labels[active]
-            robust[active[broken]] = False
-            if step < steps:
-                (gradient,) = torch.autograd.grad(loss(logits, labels[active]).sum(), delta)
-                kept = ~broken
-                active = active[kept]
-                delta = threat.ascend(images[active], delta[kept], gradient[kept], step_size).detach()
-    return Attacked(robust, adversarial)
+        start = threat.random_start(images).detach() if random_start else torch.zeros_like(images)
+        for active in attacked.robust.nonzero().squeeze(1).split(batch_size):
+            _climb(network, images, labels, threat, attacked, active, start[active], steps, step_size, loss)
+    return attacked
+
+
+def _climb(network, images, labels, threat, attacked: Attacked, active: Tensor, delta: Tensor, steps, step_size, loss):
+    """Attack the images of these indices from `delta` on, each until it is broken, and note what becomes of it."""
+    images, labels = images[active], labels[active]
+    for step in range(steps + 1):
+        if len(active) == 0:
+            return
+        delta.requires_grad_()
+        adversarial = images + delta
+        with torch.set_grad_enabled(step < steps):
+            logits = network(adversarial)
+        kept = logits.argmax(1) == labels
+        attacked.adversarial[active] = adversarial.detach()
+        attacked.robust[active] = kept
+        if step < steps:
+            (gradient,) = torch.autograd.grad(loss(logits, labels).sum(), delta)
+            kept = kept.nonzero().squeeze(1)
+            active, images, labels = active[kept], images[kept], labels[kept]
+            delta = threat.ascend(images, delta[kept], gradient[kept], step_size).detach()

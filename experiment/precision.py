@@ -6,16 +6,18 @@ import torch
 
 from experiment.errors import UserError
 
+CPUINFO = Path("/proc/cpuinfo")
+
 
 def resolve(precision: str, device: torch.device) -> str:
     """What a suite's `precision` means on a device: "fp32", "tf32" or "bf16". Raises UserError if it lacks bf16.
 
-    auto is bf16 on a GPU that has it and fp32 elsewhere; tf32 is a GPU's own, and fp32 on a CPU.
+    auto is bf16 on a device that has it, a CPU or a GPU, and fp32 elsewhere; tf32 is a GPU's own, and fp32 on a CPU.
     """
     gpu = device.type == "cuda"
     has_bf16 = torch.cuda.is_bf16_supported() if gpu else _cpu_has_bf16()
     if precision == "auto":
-        return "bf16" if gpu and has_bf16 else "fp32"
+        return "bf16" if has_bf16 else "fp32"
     if precision == "bf16" and not has_bf16:
         raise UserError("training.precision is bf16, which this device does not compute in; use fp32, or auto")
     return "fp32" if precision == "tf32" and not gpu else precision
@@ -28,7 +30,7 @@ def apply(precision: str) -> None:
 
 def _cpu_has_bf16() -> bool:
     try:
-        flags = Path("/proc/cpuinfo").read_text().split()
+        flags = CPUINFO.read_text().split()
     except OSError:
         return False
     return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)

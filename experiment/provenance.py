@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -49,8 +50,10 @@ def collect(where: torch.device, precision: str, started: str, suite: Mapping, m
 
 
 def suite_sha256(resolved: Mapping) -> str:
-    """SHA-256 of all that a suite says of its results, whatever the order of its keys and where its data lie."""
+    """SHA-256 of all that a suite says of its records, whatever the order of its keys and where its data lie."""
     content = {key: value for key, value in resolved.items() if key not in LOCAL}
+    judged = {"equivalence_margin"}  # how tables judge records, not how those are made
+    content["evaluation"] = {key: value for key, value in resolved["evaluation"].items() if key not in judged}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -120,12 +123,27 @@ def source_sha256(paths: Iterable[Path]) -> str:
 
 
 def peak_memory(where: torch.device) -> tuple[int, str]:
-    """Highest use so far in bytes, and of what: the GPU's allocations, or the whole process on a CPU."""
+    """Highest use in bytes since `reset_peak_memory`, or since the process began, and of what.
+
+    Of "gpu", PyTorch's allocations on it; of "process", on a CPU, all that the process uses, PyTorch itself included.
+    """
     if where.type == "cuda":
         return torch.cuda.max_memory_allocated(where), "gpu"
+    with suppress(OSError, StopIteration):
+        status = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in status if line.startswith("VmHWM:")).split()[1]) * 1024, "process"
     import resource  # not on Windows
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "process"
+
+
+def reset_peak_memory(where: torch.device) -> None:
+    """Let `peak_memory` start anew; where the kernel does not allow that to a process, it goes on."""
+    if where.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(where)
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _version(name: str) -> str | None:

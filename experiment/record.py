@@ -52,11 +52,17 @@ def write(path: Path, record: dict) -> None:
 
 
 def read(path: Path) -> dict:
-    """A validated record. Raises UserError when it is missing, is no JSON or does not fit the schema."""
+    """A validated record. Raises UserError when it cannot be read, is no JSON or does not fit the schema."""
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(), parse_constant=_no_number)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such record") from None
-    except ValueError as error:
+    except OSError as error:
+        raise UserError(f"{path}: not readable ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error}); delete it and run snakemake again") from None
     return check(record, str(path))
+
+
+def _no_number(name: str):
+    raise ValueError(f"{name} is no number in JSON")

@@ -10,13 +10,15 @@ class Method:
     """How one minibatch becomes weight updates.
 
     A subclass writes `train_batch` in plain PyTorch and knows nothing of devices, precision or the loop. It must not
-    branch on a tensor's value nor call `.item()`; `capturable = False` declares that it does all the same. Every image
-    that it shows the network must lie within eps of the minibatch's, and inside [0, 1]; `stays_in_ball = False` and
+    branch on a tensor's value nor call `.item()`, for a GPU runs it from a recording (training/capture.py);
+    `capturable = False` declares that it does all the same, and is trained step by step. Every image that it shows
+    the network must lie within eps of the minibatch's, and inside [0, 1]; `stays_in_ball = False` and
     `stays_in_box = False` declare that its authors' design leaves the one or the other.
 
     threat: the threat model; its perturbations come back ready to be differentiated.
     options: the method's own, from its defaults.yaml and the variant.
-    state: tensors that live across minibatches, by name; what is in it is checkpointed.
+    state: tensors that live across minibatches, by name, made in the first and changed in place from then on; what is
+        in it is checkpointed.
     """
 
     capturable = True

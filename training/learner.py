@@ -1,10 +1,13 @@
 """The learner: the network as a method sees it, with its optimizer, its precision and the count of its passes."""
 
+from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
+
+from training.sgd import SGD
 
 
 @dataclass
@@ -34,7 +37,7 @@ class Learner:
     def __init__(
         self,
         network: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: SGD | torch.optim.Optimizer,
         *,
         magnitude=None,
         crafting_batch_norm="train",
@@ -53,11 +56,18 @@ class Learner:
         self._input: Tensor | None = None  # of the last forward: what the magnitude's gradient is taken for
         self._partial = False  # whether the last forward went through the first layer only
 
-    def begin_batch(self, labels: Tensor, learning_rate) -> None:
-        """Start a minibatch with `labels` (N,); `learning_rate` maps updates made in it to the next one's rate."""
-        self._labels, self._learning_rate = labels, learning_rate
+    def begin_batch(self, labels: Tensor, learning_rate, rates: Sequence[Tensor] | None = None) -> None:
+        """Start a minibatch with `labels` (N,); `learning_rate` maps updates made in it to the next one's rate.
+
+        rates: the same as tensors () on the device, one an update, for the optimizer to read when it gets there.
+        """
+        self._labels, self._learning_rate, self._rates = labels, learning_rate, rates
         self._updates_in_batch = 0
-        self._loss = self._logits = self._gradient = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of the minibatch's tensors, so that their memory is the next one's."""
+        self._input = self._loss = self._logits = self._gradient = None
 
     # -- what methods call ------------------------------------------------------------------------------------------
 
@@ -90,8 +100,7 @@ class Learner:
 
     def input_gradient(self, loss: Tensor, delta: Tensor) -> Tensor:
         """dloss/ddelta, and no weight gradients: a third of the cost saved."""
-        self._count_backward()
-        (gradient,) = torch.autograd.grad(loss, [delta])
+        (gradient,) = self.backward(loss, [delta])
         if self._magnitude_of == "attack" and not self._partial:
             self._gradient = gradient
         return gradient
@@ -107,13 +116,12 @@ class Learner:
 
         logits: (N, classes) of this pass, for the training accuracy; None in a partial pass.
         """
-        self._count_backward()
         weights = self._first_parameters if self._partial else self._parameters
         measured = not self._partial and (
             self._magnitude_of == "update" or (self._magnitude_of == "attack" and wrt is not None)
         )
         others = ([] if wrt is None else [wrt]) + ([self._input] if measured else [])
-        gradients = torch.autograd.grad(loss, weights + others)
+        gradients = self.backward(loss, weights + others)
         for weight, gradient in zip(weights, gradients, strict=False):
             weight.grad = gradient if weight.grad is None else weight.grad + gradient
         if logits is not None:
@@ -124,13 +132,23 @@ class Learner:
 
     def update(self, lr_scale: float = 1) -> None:
         """One step of the optimizer with the accumulated gradients, at `lr_scale` times the scheduled rate."""
-        self.last_rate = self._learning_rate(self._updates_in_batch) * lr_scale
+        rate = self.last_rate = self._learning_rate(self._updates_in_batch) * lr_scale
+        if self._rates is not None:
+            rate = self._rates[self._updates_in_batch] * lr_scale
         for group in self.optimizer.param_groups:
-            group["lr"] = self.last_rate
+            group["lr"] = rate
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         self._updates_in_batch += 1
         self.passes.updates += 1
+
+    def backward(self, loss: Tensor, inputs: list[Tensor]) -> tuple[Tensor, ...]:
+        """The gradients of `inputs`: every backward of a minibatch goes through here, and is counted."""
+        if self._partial:
+            self.passes.partial_backwards += 1
+        else:
+            self.passes.backwards += 1
+        return torch.autograd.grad(loss, inputs)
 
     # -- what the trainer asks --------------------------------------------------------------------------------------
 
@@ -147,16 +165,11 @@ class Learner:
             magnitude = (self._gradient.abs() * self.network.std).sum()
         return torch.stack([self._loss.double() * count, correct.double(), magnitude.double()])
 
-    def _count_backward(self) -> None:
-        if self._partial:
-            self.passes.partial_backwards += 1
-        else:
-            self.passes.backwards += 1
-
     def _autocast(self):
         if not self._bf16:
             return nullcontext()
-        return torch.autocast(self._parameters[0].device.type, dtype=torch.bfloat16)
+        # Without the cache of cast weights: a recording would hold the memory of one that a pass before it filled.
+        return torch.autocast(self._parameters[0].device.type, dtype=torch.bfloat16, cache_enabled=False)
 
     @contextmanager
     def _crafting_mode(self):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from experiment import provenance, record, weights
+from experiment import provenance, record, slots, weights
 from experiment.data import load_split, train_validation_split
 from experiment.errors import told
 from experiment.lock import turn
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
         run = suite.run(options.run)
         print(f"train     {run.folder}", flush=True)
         folder = options.results / suite.name / run.folder
-        with turn(folder / ".lock"):
+        with turn(folder / ".lock"), slots.gpu():
             summary = train(suite, run, folder)
         print(f"trained   {run.folder}: {summary}", flush=True)
 
@@ -93,7 +93,7 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
 def cost(trainer: Trainer) -> dict:
     """What the run took, by the clock and by count."""
     seconds, passes = trainer.clock.seconds, trainer.learner.passes
-    memory, memory_of = trainer.peak_memory
+    memory = trainer.clock.memory
     return {
         "seconds": seconds,
         "passes": passes.backwards,
@@ -104,9 +104,9 @@ def cost(trainer: Trainer) -> dict:
         "updates": passes.updates,
         "images_per_second": len(trainer.rows) * len(trainer.batches.images) / seconds,
         "seconds_per_pass": seconds / passes.backwards,
-        "peak_memory_bytes": memory,
-        "peak_memory_of": memory_of,
-        "warmup_seconds": 0.0,
+        "peak_memory_bytes": memory.bytes,
+        "peak_memory_of": memory.of,
+        "warmup_seconds": trainer.clock.warmup_seconds,
         "parts": trainer.parts,
     }
 

@@ -16,10 +16,12 @@ from experiment.threat import THREATS
 from methods import load
 from training import checkpoint, steps
 from training.batches import Batches, seeded
+from training.capture import CudaGraphs, Minibatches
 from training.clock import Clock
 from training.collapse import Watch
 from training.learner import Learner, Passes
 from training.lr import learning_rate
+from training.sgd import SGD
 from training.validation import Accuracies, validate
 
 # Streams of random numbers beside those of the minibatches, whose second number is the epoch and never as high.
@@ -31,7 +33,8 @@ class Trainer:
 
     spec: a resolved run (experiment.suite.Run.spec); split: (train images, train labels, validation images,
     validation labels) as uint8 and int64 tensors; resume: the file that checkpoints go to every
-    `checkpoint_seconds`; log: called with a line of text after every epoch.
+    `checkpoint_seconds`; log: called with a line of text after every epoch; recorder: given the device and the
+    generator of noise, what records minibatches (training.capture), or None to train them step by step.
     A checkpoint that is damaged, or was made by other code or hardware or for another spec, is not gone on from.
     """
 
@@ -43,6 +46,7 @@ class Trainer:
         resume: Path,
         checkpoint_seconds: float,
         log=print,
+        recorder=lambda device, generator: CudaGraphs(device, generator) if device.type == "cuda" else None,
     ):
         training, dataset, eps, seed = spec["training"], DATASETS[spec["dataset"]], spec["threat"]["eps"], spec["seed"]
         self.spec, self.device, self._resume, self._log = spec, device, resume, log
@@ -63,12 +67,12 @@ class Trainer:
         ).to(device, memory_format=torch.channels_last)  # what convolutions are fastest in, on either device
         self.precision = precision.resolve(training["precision"], device)
         precision.apply(self.precision)
-        optimizer = torch.optim.SGD(
+        torch.backends.cudnn.benchmark = device.type == "cuda"  # kernels are chosen by timing them, while warming up
+        optimizer = SGD(
             network.parameters(),
             lr=training["lr"],
             momentum=training["momentum"],
             weight_decay=training["weight_decay"],
-            fused=True,
         )
         self.learner = Learner(
             network,
@@ -83,7 +87,6 @@ class Trainer:
         self.best: dict | None = None  # epoch, PGD accuracy and weights of the best checkpoint so far
         self.status, self.status_epoch, self.status_reason = "ok", None, None
         self.parts, self.started = 1, provenance.now()
-        self._peak_memory = 0  # of the parts before this one
         self._identity = {"spec": spec} | maker(
             *(device, self.precision, "experiment/**/*.py", "training/**/*.py"),
             *("methods/*.py", f"methods/{spec['method']}/**/*.py"),
@@ -91,6 +94,12 @@ class Trainer:
         self._epoch = self._batch = 0
         self._sums = torch.zeros(3, dtype=torch.float64, device=device)
         self._at_epoch_start = (0.0, asdict(Passes()))
+        self._minibatches = Minibatches(
+            *(self.learner, self.method, self._noise, self._sums),
+            recorder=recorder(device, self._noise),
+            memory=self.clock.memory,
+            log=log,
+        )
         self._load()
 
     def train(self) -> None:
@@ -101,6 +110,9 @@ class Trainer:
             effort = self.rule.effort_for(self._epoch)
             self.clock.start()
             for images, labels in self.batches.epoch(self._epoch, self._batch):
+                if self._minibatches.are_new(images, effort):
+                    with self.clock.warming_up():
+                        self._minibatches.prepare(images, labels, effort)
                 self._train_batch(images, labels, effort)
                 if time.monotonic() - saved > self._checkpoint_seconds:
                     self.clock.stop()
@@ -118,20 +130,13 @@ class Trainer:
             return last, self.learner.network.state_dict()
         return self.best["epoch"], self.best["weights"]
 
-    @property
-    def peak_memory(self) -> tuple[int, str]:
-        """The highest use of memory in any part so far, in bytes, and what it is of."""
-        peak, of = provenance.peak_memory(self.device)
-        return max(peak, self._peak_memory), of
-
     def _train_batch(self, images, labels, effort) -> None:
         training, updates = self.spec["training"], self.method.updates(effort)
         minibatches = training["epochs"] * len(self.batches)
         position = self._epoch * len(self.batches) + self._batch
         share = 1 / updates if training["schedule"]["unit"] == "update" else 0
-        self.learner.begin_batch(labels, lambda done: learning_rate(training, minibatches, position + done * share))
-        self.method.train_batch(self.learner, images, labels, effort)
-        self._sums += self.learner.batch_statistics()
+        rates = [learning_rate(training, minibatches, position + done * share) for done in range(updates)]
+        self._minibatches.train(images, labels, effort, rates)
         self._batch += 1
 
     def _end_epoch(self, effort) -> None:
@@ -209,6 +214,7 @@ class Trainer:
             "rule": self.rule.state_dict(),
             "watch": self.watch.state_dict(),
             "seconds": self.clock.seconds,
+            "warmup_seconds": self.clock.warmup_seconds,
             "sums": self._sums,
             "position": [self._epoch, self._batch],
             "at_epoch_start": list(self._at_epoch_start),
@@ -217,7 +223,7 @@ class Trainer:
             "status": [self.status, self.status_epoch, self.status_reason],
             "parts": self.parts,
             "started": self.started,
-            "peak_memory": self.peak_memory[0],
+            "peak_memory": self.clock.memory.bytes,
         }
 
     def _save(self) -> None:
@@ -239,14 +245,14 @@ class Trainer:
         self.method.state = state["method"]
         self.rule.load_state_dict(state["rule"])
         self.watch.load_state_dict(state["watch"])
-        self.clock.seconds = state["seconds"]
-        self._sums = state["sums"]
+        self.clock.seconds, self.clock.warmup_seconds = state["seconds"], state["warmup_seconds"]
+        self._sums.copy_(state["sums"])
         self._epoch, self._batch = state["position"]
         self._at_epoch_start = tuple(state["at_epoch_start"])
         self.rows, self.best = state["rows"], state["best"]
         self.status, self.status_epoch, self.status_reason = state["status"]
         self.parts, self.started = state["parts"] + 1, state["started"]
-        self._peak_memory = state["peak_memory"]
+        self.clock.memory.bytes = state["peak_memory"]
         self._log(f"resumed at epoch {self._epoch}, minibatch {self._batch}")
 
 

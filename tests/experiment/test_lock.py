@@ -4,11 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from experiment.errors import UserError
-from experiment.lock import hold, turn
+from experiment.lock import first_free, hold, turn
 from experiment.suite import ROOT
 
 
@@ -34,6 +35,26 @@ def test_a_turn_waits_for_the_one_before(tmp_path):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with open(tmp_path / ".lock") as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_job_that_waits_for_its_turn_says_so_once(tmp_path, capsys):
+    with open(tmp_path / ".lock", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        threading.Timer(1.5, lambda: fcntl.flock(other, fcntl.LOCK_UN)).start()
+        with turn(tmp_path / ".lock"):
+            pass
+    assert capsys.readouterr().out == f"waiting for another process to finish its work on {tmp_path}\n"
+
+
+def test_of_several_locks_the_first_that_is_free_is_held(tmp_path, capsys):
+    paths = [tmp_path / name for name in "abc"]
+    with first_free(paths, "one") as first, first_free(paths, "one") as second:
+        assert (first, second) == (0, 1)
+        with first_free(paths, "one") as third:
+            assert third == 2
+    with first_free(paths, "one") as first:
+        assert first == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):

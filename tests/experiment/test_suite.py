@@ -219,3 +219,21 @@ def test_every_key_of_a_suite_is_described():
     parts = [schema.suite(), definitions["training"], definitions["attack"], definitions["variant"]]
     missing = [name for part in [*parts, *definitions["steps"].values()] for name in undescribed(part, "")]
     assert missing == []
+
+
+def test_the_margin_of_equivalence_is_a_point_unless_said_and_touches_neither_runs_nor_attacks():
+    evaluation = {"attacks": ["clean", "pgd-20"]}
+    usual, other = (
+        Suite.from_mapping(changed("evaluation", each))
+        for each in (evaluation, evaluation | {"equivalence_margin": 0.5})
+    )
+    assert usual.resolved["evaluation"]["equivalence_margin"] == 1
+    assert other.resolved["evaluation"]["equivalence_margin"] == 0.5
+    assert list(usual.runs()) == list(other.runs())
+    assert usual.attack("pgd-20") == other.attack("pgd-20")
+
+
+@pytest.mark.parametrize("margin", [0, -1, 101, "1 point", None])
+def test_a_margin_that_is_no_number_of_points_is_refused(margin):
+    with pytest.raises(UserError, match="evaluation.equivalence_margin"):
+        Suite.from_mapping(changed("evaluation", {"attacks": ["clean"], "equivalence_margin": margin}))

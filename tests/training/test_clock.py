@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import pytest
 import torch
 
+from experiment import provenance
 from training import clock
-from training.clock import Clock
+from training.clock import Clock, PeakMemory
 
 CPU = torch.device("cpu")
 
@@ -44,3 +47,79 @@ def test_a_gpu_is_waited_for_and_a_cpu_is_not(monkeypatch, device, waits):
     monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
     clock.synchronize(torch.device(device))
     assert waited == waits
+
+
+def test_the_clock_stands_still_while_the_run_warms_up_and_the_time_that_takes_is_kept():
+    watch = Clock(CPU, now=ticking(0.0, 1.0, 1.0, 31.0, 31.0, 33.0))
+    watch.start()
+    with watch.warming_up():
+        pass
+    watch.stop()
+    assert watch.seconds == 3.0
+    assert watch.warmup_seconds == 30.0
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+MIB = 2**20
+
+
+def use(mebibytes):
+    torch.ones(mebibytes * MIB // 4).sum()
+
+
+def peak(inside, outside):
+    """The peak, above what the process holds, of a clock that runs while `inside` MiB are used, and once more."""
+    watch, held = Clock(CPU), PeakMemory(CPU)
+    held.start()
+    held.stop()
+    use(outside)
+    watch.start()
+    use(inside)
+    watch.stop()
+    use(outside)
+    watch.start()
+    watch.stop()
+    return (watch.memory.bytes - held.bytes) / MIB
+
+
+def resettable():
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return "VmHWM" in Path("/proc/self/status").read_text()
+
+
+def test_memory_that_is_used_while_the_clock_runs_is_in_the_peak_and_other_is_not():
+    assert 190 < peak(inside=200, outside=20) < 260
+    if resettable():
+        assert peak(inside=20, outside=200) < 60
+
+
+def test_where_the_kernel_does_not_let_a_process_reset_its_mark_the_peak_is_of_all_so_far(monkeypatch):
+    def forbidden(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "write_text", forbidden)
+    watch = Clock(CPU)
+    use(200)
+    watch.start()
+    watch.stop()
+    assert watch.memory.bytes == pytest.approx(provenance.peak_memory(CPU)[0], rel=0.02)
+    assert watch.memory.bytes > 200 * MIB
+
+
+def test_a_gpu_s_mark_is_reset_when_the_clock_starts_and_read_when_it_stops(monkeypatch):
+    marks, order = iter([500, 300]), []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: order.append("wait"))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: order.append("reset"))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: order.append("read") or next(marks))
+    watch = Clock(torch.device("cuda:0"), now=lambda: order.append("time") or 0.0)
+    for _ in range(2):
+        order.clear()
+        watch.start()
+        watch.stop()
+        assert order == ["wait", "reset", "time", "wait", "time", "read"]
+    assert watch.memory.bytes == 500
+    assert watch.memory.of == "gpu"

@@ -125,7 +125,6 @@ def main(suite_file, results, seed, kills):
     """
     draw, left = random.Random(seed), []
     (run,) = Suite.load(suite_file).runs()
-    torch.optim.SGD([torch.zeros(1)])  # PyTorch imports much with the first optimizer, and each child would anew
     for number in range(int(kills) + 1):
         child = os.fork()
         if child == 0:

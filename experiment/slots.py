@@ -1,0 +1,88 @@
+"""One job a GPU: which GPUs there are, and the locks by which jobs share them out.
+
+The locks lie in a folder of the user's in the machine's temporary folder, whatever the results folder: the jobs of all
+Snakemakes that a user runs on a machine take turns. Nothing here imports torch or initialises CUDA, which reads
+CUDA_VISIBLE_DEVICES once: the slot must be taken before.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from experiment.errors import UserError
+from experiment.lock import first_free
+
+VISIBLE, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
+
+
+@contextmanager
+def gpu() -> Iterator[str | None]:
+    """Wait for a GPU that no other job has, and let CUDA see it alone; None where there is no GPU.
+
+    Of the GPUs in CUDA_VISIBLE_DEVICES where that is set, else of all. Yields the GPU as CUDA_VISIBLE_DEVICES names it.
+    """
+    ids = _ids()
+    if not (names := _names(ids)):
+        yield None
+        return
+    folder = _folder()
+    locks = [folder / f"{_id(name, ids)}.lock" for name in names]
+    with first_free(locks, f"a GPU; other jobs have {'it' if len(names) == 1 else f'all {len(names)}'}") as place:
+        chosen = {VISIBLE: names[place]} | ({} if VISIBLE in os.environ else {ORDER: "PCI_BUS_ID"})  # as nvidia-smi's
+        before = {key: os.environ.get(key) for key in chosen}
+        os.environ.update(chosen)
+        try:
+            yield names[place]
+        finally:
+            for key, value in before.items():
+                os.environ.pop(key) if value is None else os.environ.update({key: value})
+
+
+def count() -> int:
+    """How many GPUs PyTorch can use.
+
+    Counted by another process, so that CUDA is not initialised in this one; where there is no GPU, none is started.
+    """
+    if not _names(_ids()):
+        return 0
+    code = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
+    return int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
+def _names(ids: dict[str, str]) -> list[str]:
+    """The GPUs that a job may use, as CUDA_VISIBLE_DEVICES names them: numbers, or names that are not looked into."""
+    if (outside := os.environ.get(VISIBLE)) is None:
+        return list(ids)
+    names = [name.strip() for name in outside.split(",")]
+    end = next((place for place, name in enumerate(names) if name in ("", "-1")), len(names))  # CUDA reads no further
+    return names[:end] if ids else []
+
+
+def _ids() -> dict[str, str]:
+    """The UUIDs of the machine's GPUs by their numbers, from the driver's own tool."""
+    command = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    lines = done.stdout.splitlines() if done.returncode == 0 else []
+    return dict(re.findall(r"^\s*(\d+),\s*(\S+)", "\n".join(lines), re.MULTILINE))
+
+
+def _id(name: str, ids: dict[str, str]) -> str:
+    """What a GPU's lock is called: its UUID, whichever of its names it goes by (a UUID may be cut short)."""
+    whole = [uuid for uuid in ids.values() if name.startswith("GPU-") and uuid.startswith(name)]
+    return re.sub(r"[^\w.-]", "_", ids.get(name) or (whole[0] if len(whole) == 1 else name))
+
+
+def _folder() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"gpu-slots-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise UserError(f"{folder} belongs to another user; set TMPDIR to a folder of your own")
+    return folder

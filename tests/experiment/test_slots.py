@@ -1,0 +1,158 @@
+"""GPUs are shared out one to a job; here with a driver's tool that lists GPUs which are not there."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+from evaluation import run as evaluation_run
+from experiment import slots
+from experiment.errors import UserError
+from experiment.suite import ROOT
+from training import run as training_run
+
+HOLD = "from experiment import slots\nwith slots.gpu() as gpu: print(gpu, flush=True); input()"
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """Sets how many GPUs the machine has; their locks lie in a folder of the test's."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+
+    def has(gpus):
+        tool = tmp_path / "bin" / "nvidia-smi"
+        tool.parent.mkdir(exist_ok=True)
+        lines = "".join(f"echo {number}, GPU-{number}{number}-abc\n" for number in range(gpus))
+        tool.write_text(f"#!/bin/sh\n{lines or 'exit 9'}\n")
+        tool.chmod(0o755)
+
+    return has
+
+
+def holder(folder):
+    """A process, started in `folder`, that takes a GPU and holds it until it is told to end."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLD], cwd=folder, env=environment, stdin=-1, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_each_job_sees_a_gpu_of_its_own(machine):
+    machine(2)
+    with slots.gpu() as one:
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == one == "0"
+        assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"  # in which nvidia-smi numbers them
+        with pytest.MonkeyPatch.context() as patch:  # what another process would start with
+            patch.delenv("CUDA_VISIBLE_DEVICES")
+            with slots.gpu() as other:
+                assert os.environ["CUDA_VISIBLE_DEVICES"] == other == "1"
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    assert "CUDA_DEVICE_ORDER" not in os.environ
+
+
+def test_gpus_given_from_outside_are_the_only_ones_taken(machine, monkeypatch):
+    machine(8)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, 5")
+    with slots.gpu() as one, pytest.MonkeyPatch.context() as patch:
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == one == "3"
+        assert "CUDA_DEVICE_ORDER" not in os.environ  # numbers from outside are in the order from outside
+        patch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+        with slots.gpu() as other:
+            assert other == "5"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3, 5"
+
+
+@pytest.mark.parametrize("name", ["GPU-44-abc", "MIG-d85f6fa5", "MIG-GPU-44-abc/1/0"])
+def test_names_from_outside_are_passed_on_as_they_are(machine, monkeypatch, name):
+    machine(8)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"{name},-1,2")
+    with slots.gpu() as gpu:
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == gpu == name
+
+
+@pytest.mark.parametrize("name", ["GPU-11-abc", "GPU-11"])
+def test_a_gpu_has_one_slot_whatever_it_is_called(machine, monkeypatch, name):
+    machine(2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", name)
+    with slots.gpu(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+        with slots.gpu() as other:
+            assert other == "0"
+
+
+@pytest.mark.parametrize(("gpus", "visible"), [(0, None), (0, "0"), (2, ""), (2, "-1")])
+def test_where_there_is_no_gpu_to_use_no_job_waits(machine, monkeypatch, gpus, visible):
+    machine(gpus)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with slots.gpu() as one, slots.gpu() as other:
+        assert one is None
+        assert other is None
+        assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
+
+
+def test_a_second_job_waits_says_so_and_has_the_gpu_when_the_first_is_killed(machine, tmp_path):
+    """Wherever the two were started, for locks are the machine's and not a results folder's."""
+    machine(1)
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for folder in folders:
+        folder.mkdir()
+    first = holder(folders[0])
+    assert first.stdout.readline() == "0\n"
+    second = holder(folders[1])
+    assert second.stdout.readline() == "waiting for a GPU; other jobs have it\n"
+    first.send_signal(signal.SIGKILL)
+    assert second.stdout.readline() == "0\n"
+    second.communicate("\n", timeout=20)
+    assert second.returncode == 0
+    first.communicate()
+
+
+def test_a_folder_of_locks_that_is_another_user_s_is_refused(machine, monkeypatch):
+    machine(1)
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    with pytest.raises(UserError, match="gpu-slots-12345 belongs to another user; set TMPDIR"), slots.gpu():
+        pass
+
+
+def test_counting_gpus_needs_no_torch_here_and_asks_it_elsewhere_whether_it_can_use_them(
+    machine, monkeypatch, tmp_path
+):
+    """So that CUDA is not initialised in the Snakefile; those of this test are none that PyTorch could use."""
+    machine(2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-00-abc")
+    code = "import sys; from experiment import slots; print(slots.count(), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout == "0 False\n"
+    python = tmp_path / "python"  # says how many PyTorch can use
+    python.write_text("#!/bin/sh\necho 2\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    assert slots.count() == 2
+    machine(0)
+    monkeypatch.setattr(sys, "executable", "/nowhere")  # nothing is started where there is no GPU
+    assert slots.count() == 0
+
+
+@pytest.mark.parametrize("stage", ["training", "evaluation"])
+def test_training_and_evaluation_take_a_gpu_each(machine, monkeypatch, tmp_path, stage):
+    machine(1)
+    seen = []
+
+    def job(*_):
+        seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+        return {"accuracy": None}
+
+    module, name = (training_run, "train") if stage == "training" else (evaluation_run, "evaluate")
+    monkeypatch.setattr(module, name, job)
+    arguments = ["configs/quick.yaml", "digits/pgd-7/seed0", "--results", str(tmp_path), "--threads", "1"]
+    monkeypatch.chdir(ROOT)
+    module.main(arguments if stage == "training" else arguments[:2] + ["pgd-20"] + arguments[2:])
+    assert seen == ["0"]

@@ -1,0 +1,73 @@
+"""Jobs on several GPUs, in a copy of the project whose jobs only say when they ran, and on which GPU."""
+
+import os
+import subprocess
+import sys
+from itertools import product
+
+import pytest
+from test_workflow import TINY, Project
+
+STUB = """
+import sys, time
+from pathlib import Path
+
+began = time.time()
+from experiment import slots
+
+_, _, run, *attack, _, threads = sys.argv
+folder = Path("results/tiny") / run
+outputs = ["train.json", "epochs.csv", "model.safetensors"]
+if attack:
+    outputs = [f"evaluate/{attack[0]}.json", f"evaluate/{attack[0]}.robust.npy"]
+with slots.gpu() as gpu:
+    time.sleep(1)
+    for name in outputs:
+        (folder / name).write_text("")
+with open("jobs.txt", "a") as file:
+    print(began, time.time(), gpu, threads, *attack, file=file)
+"""
+COUNT = "import sys\nsys.path.insert(0, {!r})\nfrom experiment import slots\nslots.count = lambda: 2\n"
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory):
+    """Start, end, GPU, threads and attack of two training jobs and four attacks, on two GPUs and six cores."""
+    project = Project(tmp_path_factory.mktemp("project"))
+    folder = project.folder
+    for stage in ("training", "evaluation"):
+        (folder / stage / "run.py").write_text(STUB)
+    for name in ("bin", "site"):
+        (folder / name).mkdir()
+    tool = folder / "bin" / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 0, GPU-00\necho 1, GPU-11\n")
+    tool.chmod(0o755)
+    (folder / "site" / "sitecustomize.py").write_text(COUNT.format(str(folder)))
+    project.suite(variants=TINY["variants"][::2])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
+    environment |= {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(folder / "site")}
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
+    made = product(("fast", "pgd-2"), ("clean", "pgd-3"))
+    goals = [f"results/tiny/digits/{variant}/seed0/evaluate/{attack}.json" for variant, attack in made]
+    command = [sys.executable, "-m", "snakemake", "--configfile", "tiny.yaml", "--cores", "6", *goals]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "waiting for" not in done.stdout  # nobody has to: Snakemake starts no more jobs than there are GPUs
+    lines = [line.split() for line in (folder / "jobs.txt").read_text().splitlines()]
+    return [(float(began), float(ended), *others) for began, ended, *others in lines]
+
+
+def test_there_are_as_many_jobs_at_a_time_as_gpus_whatever_they_do(jobs):
+    assert len(jobs) == 6
+    at_once = [sum(began <= start < ended for began, ended, *_ in jobs) for start, *_ in jobs]
+    assert max(at_once) == 2
+
+
+def test_jobs_at_the_same_time_are_on_gpus_of_their_own(jobs):
+    for began, ended, gpu, *_ in jobs:
+        beside = [other for start, end, other, *_ in jobs if start < ended and began < end]
+        assert beside.count(gpu) == 1
+
+
+def test_training_jobs_share_the_cores(jobs):
+    assert [threads for *_, threads in (job for job in jobs if len(job) == 4)] == ["3", "3"]

@@ -1,0 +1,272 @@
+"""Recorded minibatches, rehearsed on a CPU (tests/training/rehearsal.py): the numbers are those of step by step."""
+
+from contextlib import ExitStack
+
+import pytest
+import tiny
+import torch
+from rehearsal import NoReading, NoWaiting, Recorder, Refusing
+
+import methods
+from experiment.data import load_split, train_validation_split
+from methods import load
+from training import trainer
+from training.clock import Clock
+from training.trainer import Trainer
+
+CPU = torch.device("cpu")
+EXACT = {"lr": 0.125, "schedule": {"milestones": [0.5], "factor": 0.5, "unit": "update"}}  # in float32 as in float64
+UNLIKE = ("seconds", "warmup_seconds", "at_epoch_start", "started", "peak_memory", "parts")
+
+every_method = pytest.mark.parametrize("method", methods.names())
+every_kind_of_rule = pytest.mark.parametrize("rule", ["constant", "mplus"])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tiny.prepared_digits(tmp_path_factory.mktemp("data"))
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL where the process goes on."""
+
+
+def step_by_step(device, generator):
+    return None
+
+
+def made(data, folder, recorder, method="pgd", rule="constant", options=None, checkpoint_seconds=1000, **changes):
+    """A trainer of 3 epochs of 3 minibatches, the last one short, and the lines of its log."""
+    suite, log = tiny.suite(data, method, rule, options, training={"epochs": 3} | EXACT | changes), []
+    spec, training = next(suite.runs()).spec, suite.resolved["training"]
+    split = train_validation_split(
+        *load_split(suite.data_file("digits", "train")), training["validation_images"], training["max_train_images"]
+    )
+    folder.mkdir(exist_ok=True)
+    return Trainer(spec, split, CPU, folder / "state.pt", checkpoint_seconds, log=log.append, recorder=recorder), log
+
+
+def finished(*arguments, **options):
+    """The trainer at the end of its run, and the lines of its log."""
+    trainer, log = made(*arguments, **options)
+    trainer.train()
+    return trainer, log
+
+
+def left(trainer):
+    """All that a run leaves but its times and memory."""
+    state = {key: value for key, value in trainer._state().items() if key not in UNLIKE}
+    state["rows"] = [{key: value for key, value in row.items() if key != "seconds"} for row in state["rows"]]
+    return plain(state)
+
+
+def plain(tree):
+    if isinstance(tree, torch.Tensor):
+        return tree.tolist()
+    if isinstance(tree, dict):
+        return {key: plain(value) for key, value in tree.items()}
+    return [plain(item) for item in tree] if isinstance(tree, (list, tuple)) else tree
+
+
+def recorder_of(trainer):
+    return trainer._minibatches._recorder
+
+
+@every_kind_of_rule
+@every_method
+def test_recorded_minibatches_leave_the_bits_of_training_step_by_step(data, tmp_path, method, rule):
+    """Weights, momentum, batch norm, random numbers, counts of passes, rates, magnitudes and accuracies."""
+    options = {"divide_lr": False} if method == "yopo" else {}  # a fifth of a rate is not the same in float32
+    recorded, log = finished(data, tmp_path / "recorded", Recorder, method, rule, options)
+    eager, _ = finished(data, tmp_path / "eager", step_by_step, method, rule, options)
+    assert len(recorder_of(recorded).replays) >= 7  # of 9: those that make a method's state are not
+    assert left(recorded) == left(eager)
+    assert not [line for line in log if "step by step" in line]
+
+
+@every_method
+def test_what_cannot_be_recorded_is_trained_step_by_step_with_the_same_bits(data, tmp_path, method):
+    rates = {"lr": 0.1, "schedule": {"name": "cyclic", "peak": 0.4}}
+    recorded, _ = finished(data, tmp_path / "recorded", Recorder, method, "mplus", **rates)
+    refused, log = finished(data, tmp_path / "refused", Refusing, method, "mplus", **rates)
+    assert left(recorded) == left(refused)
+    assert "not recorded, but trained step by step: nothing is recorded here" in log[0]
+    assert len([line for line in log if "step by step" in line]) == 1
+
+
+@every_method
+def test_a_killed_run_records_anew_and_ends_with_the_same_bits(data, tmp_path, monkeypatch, method):
+    expected, _ = finished(data, tmp_path / "whole", Recorder, method, "mplus")
+    killed = tmp_path / "killed"
+    original, calls = Trainer._train_batch, []
+
+    def dying(self, *arguments):
+        calls.append(1)
+        if len(calls) == 8:  # in the middle of the third epoch
+            raise Killed
+        original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_batch", dying)
+        with pytest.raises(Killed):
+            finished(data, killed, Recorder, method, "mplus", checkpoint_seconds=1e-9)
+    resumed, log = finished(data, killed, Recorder, method, "mplus")
+    assert "resumed at epoch 2, minibatch 1" in log
+    assert recorder_of(resumed).replays
+    assert left(resumed) == left(expected)
+
+
+def test_one_recording_serves_all_minibatches_of_a_shape_under_an_effort(data, tmp_path):
+    steady, _ = finished(data, tmp_path / "constant", Recorder)
+    assert recorder_of(steady).replays == [0, 0, 1] * 3
+    growing, _ = finished(data, tmp_path / "every", Recorder, rule="every")
+    assert len({row["steps"] for row in growing.rows}) == 3
+    assert recorder_of(growing).replays == [0, 0, 1, 2, 2, 3, 4, 4, 5]
+
+
+def test_recordings_of_past_efforts_are_not_kept(data, tmp_path):
+    growing, _ = finished(data, tmp_path, Recorder, rule="every")
+    assert [tape() is not None for tape in recorder_of(growing).tapes] == [False] * 4 + [True] * 2
+
+
+@every_method
+def test_preparing_changes_nothing_that_the_run_depends_on(data, tmp_path, method):
+    trainer, _ = made(data, tmp_path, Recorder, method)
+    effort, minibatches = trainer.rule.effort_for(0), trainer._minibatches
+    images, labels = next(trainer.batches.epoch(0))
+    minibatches.train(images, labels, effort, [0.1] * trainer.method.updates(effort))
+    before = left(trainer)
+    minibatches.prepare(images, labels, effort)
+    assert recorder_of(trainer).warm_ups == 2
+    assert len(recorder_of(trainer).tapes) == 1
+    assert left(trainer) == before
+    minibatches.train(images, labels, effort, [0.1] * trainer.method.updates(effort))
+    assert left(trainer) != before
+
+
+def test_a_recording_is_given_each_minibatch_s_images_labels_and_rates(data, tmp_path):
+    """Not those that it was made with: they lie in buffers of its own, which hold what was given last."""
+    trainer, _ = made(data, tmp_path, Recorder)
+    effort, minibatches = trainer.rule.effort_for(0), trainer._minibatches
+    first, second, _ = trainer.batches.epoch(0)
+    minibatches.prepare(*first, effort)
+    minibatches.train(*second, effort, [0.25])
+    (images, labels) = minibatches._inputs[second[0].shape]
+    assert torch.equal(images, second[0])
+    assert torch.equal(labels, second[1])
+    assert images is not second[0]
+    assert trainer.learner.optimizer.param_groups[0]["lr"].item() == 1.0 * 0.25 == trainer.learner.last_rate
+
+
+def test_random_numbers_of_a_replay_are_those_of_one_minibatch(data, tmp_path):
+    trainer, _ = made(data, tmp_path, Recorder)
+    other, _ = made(data, tmp_path, step_by_step)
+    effort, states = trainer.rule.effort_for(0), []
+    images, labels = next(trainer.batches.epoch(0))
+    trainer._minibatches.prepare(images, labels, effort)
+    for _ in range(3):
+        trainer._minibatches.train(images, labels, effort, [0.1])
+        other._minibatches.train(images, labels, effort, [0.1])
+        states.append(trainer._noise.get_state().tolist())
+        assert states[-1] == other._noise.get_state().tolist()
+    assert states[0] != states[1] != states[2]
+
+
+# -- methods that cannot be recorded -----------------------------------------------------------------------------------
+
+
+def variant_of(method, **members):
+    return lambda name: type("Variant", (load(method),), members)
+
+
+def test_a_method_that_says_so_is_not_recorded(data, tmp_path, monkeypatch):
+    expected, _ = finished(data, tmp_path / "eager", step_by_step, "free")
+    monkeypatch.setattr(trainer, "load", variant_of("free", capturable=False))
+    declared, log = finished(data, tmp_path / "declared", Recorder, "free")
+    assert recorder_of(declared).tapes == []
+    assert recorder_of(declared).warm_ups == 2 * 2  # of either shape: kernels are chosen outside the clock all the same
+    assert not [line for line in log if "step by step" in line]
+    assert left(declared) == left(expected)
+
+
+def test_a_method_that_waits_for_a_value_is_found_out_and_trained_step_by_step(data, tmp_path, monkeypatch):
+    def waiting(self, learner, images, labels, effort):
+        assert images.max().item() <= 1
+        load("pgd").train_batch(self, learner, images, labels, effort)
+
+    expected, _ = finished(data, tmp_path / "eager", step_by_step)
+    monkeypatch.setattr(trainer, "load", variant_of("pgd", train_batch=waiting))
+    found, log = finished(data, tmp_path / "found", Recorder)
+    assert [line for line in log if "step by step: operation not permitted when stream is capturing" in line]
+    assert left(found) == left(expected)
+
+
+def test_a_method_that_puts_another_tensor_in_its_state_is_trained_step_by_step(data, tmp_path, monkeypatch):
+    """A recording would write to the tensor that was there when it was made, and the checkpoint would hold another."""
+
+    def rebinding(self, learner, images, labels, effort):
+        load("pgd").train_batch(self, learner, images, labels, effort)
+        self.state["mean"] = self.state.get("mean", 0) * 0.9 + images.mean() * 0.1
+
+    monkeypatch.setattr(trainer, "load", variant_of("pgd", train_batch=rebinding))
+    expected, _ = finished(data, tmp_path / "eager", step_by_step)
+    found, log = finished(data, tmp_path / "found", Recorder)
+    assert [line for line in log if "step by step: the method puts other tensors in place of state mean" in line]
+    assert left(found) == left(expected)
+
+
+def test_a_mistake_in_a_method_is_not_taken_for_one_that_cannot_be_recorded(data, tmp_path, monkeypatch):
+    def wrong(self, learner, images, labels, effort):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(trainer, "load", variant_of("pgd", train_batch=wrong))
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        finished(data, tmp_path, Recorder)
+
+
+# -- the clock ---------------------------------------------------------------------------------------------------------
+
+
+def test_warming_up_and_recording_are_outside_the_clock_and_recorded(data, tmp_path, monkeypatch):
+    now = [0.0]
+
+    def taking(seconds, function):
+        def timed(*arguments):
+            now[0] += seconds
+            return function(*arguments)
+
+        return timed
+
+    monkeypatch.setattr(trainer, "Clock", lambda device: Clock(device, now=lambda: now[0]))
+    monkeypatch.setattr(Recorder, "warm_up", taking(10, Recorder.warm_up))
+    monkeypatch.setattr(Recorder, "record", taking(100, Recorder.record))
+    monkeypatch.setattr(Trainer, "_train_batch", taking(1, Trainer._train_batch))
+    run, _ = finished(data, tmp_path, Recorder, rule="every", checkpoint_seconds=1e-9)
+    assert run.clock.seconds == 3 * 3
+    assert run.clock.warmup_seconds == 6 * (2 * 10 + 100)
+    again, _ = made(data, tmp_path, Recorder, rule="every")  # a later part counts on
+    assert again.clock.warmup_seconds == run.clock.warmup_seconds
+
+
+@every_method
+def test_nothing_waits_for_a_value_while_the_clock_runs(data, tmp_path, monkeypatch, method):
+    class Watched(Clock):
+        def start(self):
+            super().start()
+            self.guards = ExitStack()
+            self.guards.enter_context(NoWaiting())
+            self.guards.enter_context(NoReading())
+
+        def stop(self):
+            self.guards.close()
+            super().stop()
+
+    monkeypatch.setattr(trainer, "Clock", Watched)
+    run, _ = finished(data, tmp_path, step_by_step, method, "mplus")
+    assert len(run.rows) == 3
+
+
+@pytest.mark.parametrize("wait", [torch.Tensor.item, bool, float, torch.Tensor.tolist, torch.Tensor.cpu])
+def test_a_wait_would_be_seen(wait):
+    with NoWaiting(), NoReading(), pytest.raises(RuntimeError, match="not permitted"):
+        wait(torch.ones(()))

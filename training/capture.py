@@ -1,0 +1,208 @@
+"""Minibatches as recordings: on a GPU all that one does is captured once and then launched as a whole.
+
+Launching the kernels of a minibatch one by one from Python takes longer than a GPU takes to run them. A recording
+serves all minibatches of one shape under one effort. It is made outside the clock, and neither it nor the passes that
+warm libraries up for it change anything that the run depends on.
+"""
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from experiment.effort import Effort
+from methods import Method
+from training.clock import PeakMemory
+from training.learner import Learner, Passes
+
+WARM_UPS = 2  # of a minibatch: libraries choose their kernels in the first, and allocate by that choice in the second
+
+
+class CudaGraphs:
+    """Records what is launched on a GPU as CUDA graphs, whose memory is one pool.
+
+    generator: where what is recorded draws its random numbers; each replay advances it, as running it would have.
+    """
+
+    def __init__(self, device: torch.device, generator: torch.Generator):
+        self._generator = generator
+        self._stream = torch.cuda.Stream(device)
+        self._newest: torch.cuda.CUDAGraph | None = None  # kept, since a pool ends with the last graph in it
+
+    def warm_up(self, function: Callable[[], None]) -> None:
+        """Run `function` where it will be recorded."""
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            function()
+        torch.cuda.current_stream().wait_stream(self._stream)
+
+    def record(self, function: Callable[[], None]) -> Callable[[], None]:
+        """Record what `function` would do to tensors and the generator, which stay as they are; returns its replay.
+
+        Python code runs once, here. Raises RuntimeError if `function` does what cannot be recorded.
+        """
+        graph, state = torch.cuda.CUDAGraph(), self._generator.get_state()
+        graph.register_generator_state(self._generator)
+        shared = {} if self._newest is None else {"pool": self._newest.pool()}
+        gc.collect()  # a tensor's graph that is still alive would tie the recording to the stream it was made on
+        try:
+            # The outer context is for a failure, which leaves torch.cuda.graph before it gives its stream back.
+            with (
+                torch.cuda.stream(torch.cuda.current_stream()),
+                torch.cuda.graph(graph, stream=self._stream, **shared),
+            ):
+                function()
+        except RuntimeError:
+            anew = torch.Generator(self._generator.device)  # the old one may believe that it is being recorded still
+            anew.set_state(state)
+            self._generator.graphsafe_set_state(anew)
+            raise
+        self._newest = graph
+        return graph.replay
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One minibatch, recorded. passes: what it spends; lr_scale: that of its last update."""
+
+    replay: Callable[[], None]
+    passes: Passes
+    lr_scale: float
+
+
+class Minibatches:
+    """Trains minibatches, from recordings where `recorder` is given and can make them, else step by step.
+
+    Either gives the same numbers. A method that is not `capturable`, or that does what cannot be recorded, is trained
+    step by step. sums: float64 (3,), what `Learner.batch_statistics` is added to; memory: also watches recordings,
+    whose replays allocate nothing; log: called with a line of text.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        method: Method,
+        generator: torch.Generator,
+        sums: Tensor,
+        *,
+        recorder: CudaGraphs | None,
+        memory: PeakMemory,
+        log: Callable[[str], None],
+    ):
+        self._learner, self._method, self._generator, self._sums = learner, method, generator, sums
+        self._recorder, self._memory, self._log = recorder, memory, log
+        self._recordable = method.capturable
+        self._recordings: dict[tuple[Effort, torch.Size], Recording | None] = {}  # None: step by step
+        self._inputs: dict[torch.Size, tuple[Tensor, Tensor]] = {}  # images and labels that recordings read
+        self._rates: dict[int, tuple[Tensor, ...]] = {}  # learning rates that optimizers read, by updates a minibatch
+
+    def are_new(self, images: Tensor, effort: Effort) -> bool:
+        """Whether minibatches like this one are still to be prepared for."""
+        return self._recorder is not None and (effort, images.shape) not in self._recordings
+
+    def prepare(self, images: Tensor, labels: Tensor, effort: Effort) -> None:
+        """Warm up and record minibatches like this one; all that the run depends on stays as it is."""
+        inputs = self._inputs.setdefault(images.shape, (images.clone(), labels.clone()))
+        made, rebound = self._warmed_up(*inputs, effort)
+        if made and self._recordable:
+            return  # the method makes its state in its first minibatch: that one is trained step by step, then recorded
+        if rebound and self._recordable:
+            self._give_up(f"the method puts other tensors in place of state {', '.join(rebound)}")
+        recording = self._recorded(*inputs, effort) if self._recordable else None
+        kept = {key: value for key, value in self._recordings.items() if key[0] == effort}
+        self._recordings = kept | {(effort, images.shape): recording}
+
+    def train(self, images: Tensor, labels: Tensor, effort: Effort, rates: list[float]) -> None:
+        """Train one minibatch. rates: the learning rate of each of its updates."""
+        if self._recorder is not None:
+            for slot, rate in zip(self._slots(len(rates)), rates, strict=True):
+                slot.fill_(rate)
+        recording = self._recordings.get((effort, images.shape))
+        if recording is None:
+            self._train(images, labels, effort, rates.__getitem__)
+            return
+        for static, given in zip(self._inputs[images.shape], (images, labels), strict=True):
+            static.copy_(given)
+        recording.replay()
+        self._learner.passes = sum_of(self._learner.passes, recording.passes)
+        self._learner.last_rate = rates[-1] * recording.lr_scale
+
+    def _train(self, images, labels, effort, learning_rate) -> None:
+        slots = None if self._recorder is None else self._slots(self._method.updates(effort))
+        self._learner.begin_batch(labels, learning_rate, slots)
+        self._method.train_batch(self._learner, images, labels, effort)
+        self._sums += self._learner.batch_statistics()
+
+    def _warmed_up(self, images, labels, effort) -> tuple[list[str], list[str]]:
+        """The method's state that was made, and that was replaced, by passes of which nothing else is left."""
+        before = _Snapshot(self._learner, self._method, self._generator, self._sums)
+        for _ in range(WARM_UPS):
+            self._recorder.warm_up(lambda: self._train(images, labels, effort, lambda done: 0.0))
+        return before.restore()
+
+    def _recorded(self, images, labels, effort) -> Recording | None:
+        learner = self._learner
+        passes, last_rate, learner.passes = learner.passes, learner.last_rate, Passes()
+        self._memory.start()
+        try:
+            # At a rate of 1 the last rate is the scale. Of the memory, what one minibatch uses beside what lives on.
+            replay = self._recorder.record(lambda: self._train(images, labels, effort, lambda done: 1.0))
+            return Recording(replay, learner.passes, learner.last_rate)
+        except RuntimeError as error:
+            self._give_up(str(first(error)).partition("\n")[0])
+            return None
+        finally:
+            learner.forget()
+            learner.optimizer.zero_grad()
+            self._memory.stop()
+            learner.passes, learner.last_rate = passes, last_rate
+
+    def _give_up(self, reason: str) -> None:
+        self._log(f"minibatches are not recorded, but trained step by step: {reason}")
+        self._recordable = False
+        self._recordings.clear()
+
+    def _slots(self, updates: int) -> tuple[Tensor, ...]:
+        if updates not in self._rates:  # float32 is what the fused optimizer reads on a GPU
+            self._rates[updates] = torch.zeros(updates, device=self._sums.device).unbind()
+        return self._rates[updates]
+
+
+class _Snapshot:
+    """All that a minibatch changes, as it was."""
+
+    def __init__(self, learner: Learner, method: Method, generator: torch.Generator, sums: Tensor):
+        self._learner, self._method, self._generator = learner, method, generator
+        self._state = dict(method.state)
+        momentum = [tensor for state in learner.optimizer.state.values() for tensor in state.values()]
+        tensors = [*learner.network.state_dict().values(), *momentum, sums, *self._state.values()]
+        self._copies = [(tensor, tensor.clone()) for tensor in tensors]
+        self._random = generator.get_state()
+        self._passes, self._last_rate = Passes(**learner.passes.as_dict()), learner.last_rate
+
+    def restore(self) -> tuple[list[str], list[str]]:
+        """Put it back; returns the method's state that was new, and what had other tensors in its place."""
+        now = self._method.state
+        made = [name for name in now if name not in self._state]
+        rebound = [name for name, tensor in self._state.items() if now.get(name) is not tensor]
+        self._method.state = self._state
+        for tensor, copy in self._copies:
+            tensor.copy_(copy)
+        self._generator.set_state(self._random)
+        self._learner.passes, self._learner.last_rate = self._passes, self._last_rate
+        self._learner.forget()
+        return made, rebound
+
+
+def sum_of(one: Passes, other: Passes) -> Passes:
+    """What both spent."""
+    return Passes(**{field.name: getattr(one, field.name) + getattr(other, field.name) for field in fields(Passes)})
+
+
+def first(error: BaseException) -> BaseException:
+    """The error that the others came of."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
