@@ -5,8 +5,11 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from experiment.data import DATASETS
+
 RUN = ["dataset", "variant", "seed"]  # what names a run in the runs frame
 NOTHING = "–"
+SPREAD = f"Mean ± sample standard deviation over seeds, {NOTHING} where there is none."
 CHECKPOINTS = {"best": "the epoch of best PGD accuracy on the validation split", "last": "the last epoch"}
 PUBLISHED_MPLUS = {"deat", "pgd"}  # methods under which M+ has been published, of those the suite has
 
@@ -14,6 +17,12 @@ PUBLISHED_MPLUS = {"deat", "pgd"}  # methods under which M+ has been published, 
 def attack_names(resolved: dict) -> list[str]:
     """The suite's attacks, in the order of the tables' columns."""
     return [attack["name"] for attack in resolved["evaluation"]["attacks"]]
+
+
+def headline_attack(resolved: dict) -> str:
+    """The attack by which a suite is judged: autoattack, or else the suite's last."""
+    names = attack_names(resolved)
+    return "autoattack" if "autoattack" in names else names[-1]
 
 
 def by_variant(resolved: dict, runs: pd.DataFrame) -> Iterator[tuple[dict, pd.DataFrame]]:
@@ -37,27 +46,35 @@ def format_eps(eps: float) -> str:
 
 
 def describe_protocol(resolved: dict, runs: pd.DataFrame) -> str:
-    """Data, network, threat model, training, seeds and hardware, and what is this suite's own; ends in a full stop."""
+    """Data, network, threat model, training, seeds, hardware and arithmetic, and what is this suite's own."""
     training, network, threat = resolved["training"], resolved["network"], resolved["threat"]
     norm = {"linf": "L-inf"}.get(threat["norm"], threat["norm"])
     seeds = resolved["seeds"]
     overrides = [
         f"{variant['label']} has {', '.join(f'{key} {value}' for key, value in variant['training'].items())}"
         for variant in resolved["variants"]
-        if variant.get("training")
+        if variant["training"]
     ]
     mplus = dict.fromkeys(v["method"] for v in resolved["variants"] if is_mplus(v))
     own = [method for method in mplus if method not in PUBLISHED_MPLUS]
+    trained = sorted(set((runs["hardware"] + ", in " + runs["precision"]).dropna()))
     sentences = [
-        f"Data: {', '.join(resolved['datasets'])}; network: {network['name']} ({network['activation']}); {norm} ball "
-        f"of eps = {format_eps(threat['eps'])}; {training['epochs']} epochs; evaluated at "
-        f"{CHECKPOINTS[training['checkpoint']]}; {len(seeds)} seed{'s' * (len(seeds) > 1)} "
-        f"({', '.join(map(str, seeds))}); trained on {' and '.join(sorted(set(runs['hardware'])))}.",
+        f"Data: {', '.join(map(_with_augmentation, resolved['datasets']))}.",
+        f"Network: {network['name']} ({network['activation']}).",
+        f"{norm} ball of eps = {format_eps(threat['eps'])}.",
+        f"{training['epochs']} epochs, batches of {training['batch_size']}, evaluated at "
+        f"{CHECKPOINTS[training['checkpoint']]}.",
         *([f"Departures: {'; '.join(overrides)}."] if overrides else []),
-        f"Mean ± sample standard deviation over seeds, {NOTHING} where there is none.",
+        f"{len(seeds)} seed{'s' * (len(seeds) > 1)} ({', '.join(map(str, seeds))}).",
+        f"Trained on {' and '.join(trained)}.",
         *([f"M+ under {', '.join(own)} has no published definition; it is this suite's own."] if own else []),
     ]
     return " ".join(sentences)
+
+
+def _with_augmentation(dataset: str) -> str:
+    how = {"none": "not augmented", "crop": "random crops", "crop_flip": "random crops and flips"}
+    return f"{dataset} ({how[DATASETS[dataset].augmentation]})"
 
 
 def describe_attacks(resolved: dict, runs: pd.DataFrame) -> str:
@@ -70,7 +87,8 @@ def describe_attacks(resolved: dict, runs: pd.DataFrame) -> str:
     if len(set(counts.values())) == 1:
         counts = {"": next(iter(counts.values()))}
     shown = "; ".join(f"{dataset} {text}".strip() for dataset, text in counts.items())
-    sentences = [f"Test images: {shown or 'none'}."]
+    arithmetic = f", in {' and '.join(sorted(set(used['evaluation_precision'])))}" if shown else ""
+    sentences = [f"Test images: {shown or 'none'}{arithmetic}."]
     margins = [attack for attack in attack_names(resolved) if attack.startswith("margin-")]
     if margins:
         sentences.append(

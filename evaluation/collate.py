@@ -12,20 +12,22 @@ import numpy as np
 import pandas as pd
 
 from evaluation import plots, tables
-from evaluation.captions import attack_names
+from evaluation.protocol import difference
 from evaluation.sanity import suspicions
 from evaluation.statistics import wilson_interval
 from experiment import record
-from experiment.errors import UserError
+from experiment.errors import UserError, told
 from experiment.suite import Suite
 
 COST_COLUMNS = ["seconds", "data_passes", "passes", "partial_passes", "updates", "images_per_second"]
 COST_COLUMNS += ["seconds_per_pass", "peak_memory_bytes", "peak_memory_of"]
-EPOCH_COLUMNS = ["epoch", "steps", "magnitude", "validation_pgd_accuracy"]
+EPOCH_COLUMNS = ["epoch", "steps", "step_size", "learning_rate", "magnitude", "train_accuracy"]
+EPOCH_COLUMNS += ["validation_clean_accuracy", "validation_pgd_accuracy"]
+EPOCH_COUNTS = {"epoch": int, "steps": int}
 WHOLE = ["status_epoch", "evaluated_epoch", "images", "correct"]  # whole numbers that may be missing
 FRACTIONS = ["accuracy", "interval_low", "interval_high"]
 NOT_IN_CSV = ["verdicts", "packages", "evaluation_packages"]  # long, and in the records
-MISSING_SHOWN = 20
+LINES_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -47,20 +49,25 @@ class Collation:
 def collate(resolved: dict, folder: Path) -> Collation:
     """Read every record of the suite `resolved` under `folder` (results/<suite>).
 
+    A record counts only if it was made as the suite says: a run by its specification, an attack by its settings.
     Raises UserError when no run has a usable training record; anything less is in `missing` and `problems`.
     """
     rows, epochs, missing, problems = [], [], [], []
+    suite = Suite(resolved)
+    specs = {run.folder: run.spec for run in suite.runs()}
+    settings = {attack: suite.attack(attack) for attack in suite.attacks}
     for identity, variant in _planned(resolved):
-        place = folder / identity["dataset"] / identity["variant"] / f"seed{identity['seed']}"
+        run = f"{identity['dataset']}/{identity['variant']}/seed{identity['seed']}"
+        place = folder / run
         name = f"{identity['variant']} seed {identity['seed']}"
         name = name if len(resolved["datasets"]) == 1 else f"{identity['dataset']} {name}"
-        train = _read(place / "train.json", {"kind": "train", **identity}, problems)
+        train = _read(place / "train.json", {"kind": "train", **identity, "spec": specs[run]}, problems)
         if train is None:
             missing.append(
-                f"{name} ({'train.json cannot be used' if (place / 'train.json').exists() else 'not trained'})"
+                f"{name} ({'train.json cannot be used' if _is_there(place / 'train.json') else 'not trained'})"
             )
             continue
-        evaluations, verdicts = _read_evaluations(place / "evaluate", attack_names(resolved), identity, train, problems)
+        evaluations, verdicts = _read_evaluations(place / "evaluate", settings, identity, train, problems)
         missing += [f"{name} {attack}" for attack, evaluation in evaluations.items() if evaluation is None]
         evaluated = {attack: record for attack, record in evaluations.items() if record and record["status"] == "ok"}
         suspect = "; ".join(suspicions(evaluated, verdicts))
@@ -101,7 +108,7 @@ def report(resolved: dict, folder: Path) -> int:
         print(f"missing: {line}")
     where = os.path.relpath(folder)
     print(f"Written: {where}/runs.csv, {where}/tables/, {where}/plots/")
-    for problem in collation.problems:
+    for problem in _shortened(collation.problems):
         print(f"error: {problem}", file=sys.stderr)
     return 1 if collation.problems else 0
 
@@ -112,11 +119,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("suite", metavar="SUITE", help="a suite's YAML file, or - for standard input")
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     options = parser.parse_args(arguments)
-    try:
+    with told("collate"):
         suite = Suite.load(options.suite)
         return report(suite.resolved, options.results / suite.name)
-    except UserError as error:
-        sys.exit(f"error: {error}")
 
 
 def _planned(resolved: dict) -> Iterator[tuple[dict, dict]]:
@@ -127,17 +132,28 @@ def _planned(resolved: dict) -> Iterator[tuple[dict, dict]]:
                 yield names, variant
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # reading it will say why it cannot be read
+        return True
+    return True
+
+
 def _read(path: Path, expected: dict, problems: list[str], train: dict | None = None) -> dict | None:
     """The record at `path`; None where there is none, and None with a problem noted where it cannot be used."""
-    if not path.exists():
+    if not _is_there(path):
         return None
     try:
         content = record.read(path)
-        for field, value in expected.items():
-            if content[field] != value:
-                raise UserError(f"{path}: {field} is {content[field]!r}; in this place it must be {value!r}")
+        for field, wanted in expected.items():
+            differing = difference(content[field], wanted, field)
+            if differing is not None:
+                raise UserError(f"{path}: {differing}; run snakemake to make it again")
         if train is not None:
-            _check_evaluates(path, content, train)
+            check_evaluates(path, content, train)
     except UserError as error:
         problems.append(str(error))
         return None
@@ -145,16 +161,16 @@ def _read(path: Path, expected: dict, problems: list[str], train: dict | None = 
 
 
 def _read_evaluations(
-    folder: Path, attacks: list[str], identity: dict, train: dict, problems: list[str]
+    folder: Path, settings: dict[str, dict], identity: dict, train: dict, problems: list[str]
 ) -> tuple[dict[str, dict | None], dict[str, np.ndarray]]:
     """The run's evaluation records by attack, None where there is no usable one, and their verdicts."""
     evaluations, verdicts = {}, {}
-    for attack in attacks:
-        expected = {"kind": "evaluation", "attack": attack, **identity}
+    for attack, wanted in settings.items():
+        expected = {"kind": "evaluation", "attack": attack, **identity, "settings": wanted}
         evaluation = _read(folder / f"{attack}.json", expected, problems, train)
         if evaluation is not None:
             try:
-                verdicts[attack] = _read_verdicts(folder / f"{attack}.robust.npy", evaluation)
+                verdicts[attack] = read_verdicts(folder / f"{attack}.robust.npy", evaluation)
             except UserError as error:
                 problems.append(str(error))
                 evaluation = None
@@ -162,10 +178,11 @@ def _read_evaluations(
     return evaluations, verdicts
 
 
-def _read_verdicts(path: Path, evaluation: dict) -> np.ndarray:
+def read_verdicts(path: Path, evaluation: dict) -> np.ndarray:
     """One bool an image. Raises UserError when there are none, or others than those that the record counted."""
     try:
-        verdicts = np.load(path, allow_pickle=False)
+        with open(path, "rb") as file:
+            verdicts = np.lib.format.read_array(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path}: not readable as verdicts ({error}); delete the record and evaluate again") from None
     if verdicts.dtype != bool or verdicts.shape != (evaluation["images"],):
@@ -178,20 +195,24 @@ def _read_verdicts(path: Path, evaluation: dict) -> np.ndarray:
     return verdicts
 
 
-def _check_evaluates(path: Path, evaluation: dict, train: dict) -> None:
-    """Raise UserError when an evaluation is of other weights than the run's, left from before it was trained again."""
+def check_evaluates(path: Path, evaluation: dict, train: dict) -> None:
+    """Raise UserError when an evaluation contradicts itself, or is of weights from before the run was trained again."""
     if (evaluation["status"] == "not-evaluated") != (train["status"] == "diverged"):
         raise UserError(
             f"{path}: status is {evaluation['status']!r} of a run that is {train['status']!r}; evaluate again"
         )
-    if evaluation["status"] == "ok" and evaluation["weights_sha256"] != train["weights_sha256"]:
-        raise UserError(f"{path}: weights_sha256 is not that of train.json; evaluate the trained weights again")
+    if evaluation["status"] == "ok":
+        if evaluation["weights_sha256"] != train["weights_sha256"]:
+            raise UserError(f"{path}: weights_sha256 is not that of train.json; evaluate the trained weights again")
+        correct, images = evaluation["correct"], evaluation["images"]
+        if correct is None or correct > images or evaluation["accuracy"] != correct / max(images, 1):
+            raise UserError(f"{path}: accuracy is {evaluation['accuracy']} with {correct} of {images} images correct")
 
 
 def _read_epochs(path: Path, identity: dict, problems: list[str]) -> list[pd.DataFrame]:
     try:
-        frame = pd.read_csv(path)[EPOCH_COLUMNS].apply(pd.to_numeric)
-    except (OSError, ValueError, KeyError) as error:
+        frame = pd.read_csv(path, usecols=EPOCH_COLUMNS, dtype=dict.fromkeys(EPOCH_COLUMNS, float) | EPOCH_COUNTS)
+    except (OSError, ValueError) as error:
         problems.append(f"{path}: not readable as a table with the columns {', '.join(EPOCH_COLUMNS)} ({error})")
         return []
     return [frame.assign(**identity)]
@@ -210,10 +231,12 @@ def _row(train: dict, variant: dict, attack: str, evaluation: dict | None) -> di
         **{"interval_low": low, "interval_high": high, "flags": "; ".join(found["flags"])},
         **{column: train["cost"][column] for column in COST_COLUMNS},
         "evaluated_epoch": train["epochs"]["evaluated"],
-        **{"hardware": train["provenance"]["hardware"]["label"], **_software(train["provenance"])},
+        **{"hardware": train["provenance"]["hardware"]["label"], "precision": train["provenance"]["precision"]},
+        **_software(train["provenance"]),
         "method_sha256": train["provenance"]["sources"]["method"],
         "evaluation_seconds": found.get("seconds"),
         "evaluation_hardware": evaluation and evaluation["provenance"]["hardware"]["label"],
+        "evaluation_precision": evaluation and evaluation["provenance"]["precision"],
         **{f"evaluation_{key}": value for key, value in _software(evaluation and evaluation["provenance"]).items()},
         "weights_sha256": train["weights_sha256"],
     }
@@ -231,8 +254,8 @@ def _software(provenance: dict | None) -> dict[str, str | None]:
 
 
 def _shortened(lines: list[str]) -> list[str]:
-    rest = len(lines) - MISSING_SHOWN
-    return lines if rest <= 0 else [*lines[:MISSING_SHOWN], f"... and {rest} more; runs.csv has what is there"]
+    rest = len(lines) - LINES_SHOWN
+    return lines if rest <= 0 else [*lines[:LINES_SHOWN], f"... and {rest} more; runs.csv has what is there"]
 
 
 if __name__ == "__main__":

@@ -4,15 +4,15 @@ python -m evaluation.readme            (after `snakemake`; `make readme` does bo
 """
 
 import shutil
-import sys
 from pathlib import Path
 
-from experiment.errors import UserError
+from experiment.errors import UserError, told
 from experiment.record import read, write_atomically
 
 SUITE = "quick"
 BEGIN, END = f"<!-- {SUITE}: begin -->", f"<!-- {SUITE}: end -->"
-LEFT_BEHIND = shutil.ignore_patterns("*.safetensors", "*.log", "resume", ".*")  # weights are made again by the suite
+# Weights are made again by the suite, the page from the records.
+LEFT_BEHIND = shutil.ignore_patterns("*.safetensors", "*.log", "resume", "report.html", ".*")
 
 
 def publish(results: Path, reference: Path) -> None:
@@ -27,16 +27,28 @@ def publish(results: Path, reference: Path) -> None:
 
 
 def section(reference: Path, link: str) -> str:
-    """What README.md shows of the published results: where they ran, a table and a picture."""
-    record = read(min(reference.glob("*/*/*/train.json")))
-    hardware, packages = record["provenance"]["hardware"]["label"], record["provenance"]["packages"]
-    table = (reference / "tables" / "robustness.md").read_text().partition("<details>")[0].strip()
-    picture = f"{link}/plots/accuracy_vs_passes.png"
-    effect = (reference / "tables" / "mplus_effect.md").read_text().strip()
-    return (
-        f"Trained on {hardware}; PyTorch {packages['torch']}, pyautoattack {packages['pyautoattack']}. Seed by seed: "
-        f"[{link}/tables/robustness.md]({link}/tables/robustness.md).\n\n{table}\n\n"
-        f"![AutoAttack accuracy against passes over the training data, a dot a seed]({picture})\n\n{effect}"
+    """What README.md shows of the published results: where they ran, two tables and two pictures.
+
+    link: of `reference`, from README.md. Raises UserError where there is no record.
+    """
+    records = sorted(reference.glob("*/*/*/train.json"))
+    if not records:
+        raise UserError(f"{reference} has no train.json; `make readme` publishes the results of {SUITE} there")
+    provenance = read(records[0])["provenance"]
+    hardware, packages = provenance["hardware"]["label"], provenance["packages"]
+    pages = {name: (reference / "tables" / f"{name}.md").read_text() for name in ("robustness", "mplus_effect")}
+    front, training = f"{link}/plots/accuracy_vs_passes.png", f"{link}/plots/training.png"
+    effect = pages["mplus_effect"].partition("<details>")[0].splitlines()
+    return "\n\n".join(
+        [
+            f"Trained on {hardware}; PyTorch {packages['torch']}, pyautoattack {packages['pyautoattack']}. "
+            f"Seed by seed: [{link}/tables/robustness.md]({link}/tables/robustness.md).",
+            pages["robustness"].partition("<details>")[0].strip(),
+            f"![AutoAttack accuracy against passes over the training data, a dot a seed]({front})",
+            f"What M+ changes; [mplus_effect.md]({link}/tables/mplus_effect.md) says what the columns mean:",
+            "\n".join(line for line in effect if line.startswith("|")),
+            f"![Steps, gradient magnitude and validation accuracy of every variant, epoch by epoch]({training})",
+        ]
     )
 
 
@@ -50,12 +62,10 @@ def rewritten(readme: str, shown: str) -> str:
 
 def main() -> None:
     reference = Path("results/reference") / SUITE
-    try:
+    with told("readme"):
         publish(Path("results") / SUITE, reference)
         readme = rewritten(Path("README.md").read_text(), section(reference, str(reference)))
         write_atomically(Path("README.md"), readme.encode())
-    except UserError as error:
-        sys.exit(f"error: {error}")
     print(f"{reference} and README.md show the results of {SUITE}")
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from evaluation.captions import (
     NOTHING,
     RUN,
+    SPREAD,
     attack_names,
     by_variant,
     describe_attacks,
@@ -18,6 +19,8 @@ from evaluation.captions import (
     suspects,
 )
 from evaluation.effect import mplus_effect
+from evaluation.literature import literature
+from evaluation.ranking import BOLD, best_variants
 from evaluation.statistics import Summary, summarize
 from evaluation.typeset import Table, make_table, numbers, of_planned, plus_minus
 
@@ -32,16 +35,17 @@ SHOWN_PER_UNIT = {"seconds_per_pass": 1e3, "peak_memory_bytes": 2.0**-20}
 
 
 def build(resolved: dict, runs: pd.DataFrame) -> list[Table]:
-    """The tables of a suite: robustness, cost and mplus_effect, which has no lines where no variant names a base.
+    """The tables of a suite: robustness, cost, mplus_effect (no lines where no variant names a base) and literature.
 
     resolved: the suite with every default filled in; runs: the frame `evaluation.collate.collate` makes, not empty.
     """
-    return [_robustness(resolved, runs), _cost(resolved, runs), mplus_effect(resolved, runs)]
+    return [make(resolved, runs) for make in (_robustness, _cost, mplus_effect, literature)]
 
 
 def _robustness(resolved: dict, runs: pd.DataFrame) -> Table:
     planned = len(resolved["seeds"])
-    data, shown, detail = [], [], []
+    data, shown, detail, bold = [], [], [], []
+    best = best_variants(runs)
     columns = ["collapsed", "diverged", "suspect"] if len(suspects(runs)) else ["collapsed", "diverged"]
     for identity, rows in by_variant(resolved, runs):
         states = rows.drop_duplicates(RUN)["status"]
@@ -58,10 +62,12 @@ def _robustness(resolved: dict, runs: pd.DataFrame) -> Table:
         detail.append(line | by_seed)
         line |= {"runs": of_planned(counts["runs"], planned)} | {key: str(counts[key]) for key in columns}
         shown.append(line | {attack: plus_minus(mean, 1, valid) for attack, mean in means.items()})
+        bold.append([a for a in means if (identity["dataset"], a, identity["variant"]) in best])
         left = valid - counts["collapsed"]
         if 0 < left < valid:
             line |= {"variant": f"{line['variant']}, not collapsed", "runs": str(left)} | dict.fromkeys(columns, "")
             shown.append(line | {attack: plus_minus(mean, 1, left) for attack, mean in healthy_means.items()})
+            bold.append([])
     notes = [
         f"{title}: {names}."
         for status, title in (
@@ -77,10 +83,12 @@ def _robustness(resolved: dict, runs: pd.DataFrame) -> Table:
     notes += [*describe_suspects(runs), *describe_sources(runs)]
     caption = [
         "Robustness: accuracy in % on test images (runs.csv has each run's 95 % Wilson interval).",
+        SPREAD,
         describe_protocol(resolved, runs),
         describe_attacks(resolved, runs),
+        *([BOLD] if best else []),
     ]
-    return make_table("robustness", caption, notes, data, shown, detail if planned > 1 else ())
+    return make_table("robustness", caption, notes, data, shown, detail if planned > 1 else (), bold)
 
 
 def _cost(resolved: dict, runs: pd.DataFrame) -> Table:
@@ -104,6 +112,7 @@ def _cost(resolved: dict, runs: pd.DataFrame) -> Table:
         shown[title] = [plus_minus(summary, digits, summary.n) for summary in summaries]
     caption = [
         "Training cost.",
+        SPREAD,
         describe_protocol(resolved, runs),
         "Passes: forward and backward of the whole network, in sweeps over the training split.",
         "Images a second: those of the training split in every epoch, replays of an image not counted again.",

@@ -1,5 +1,8 @@
 """How a table looks as CSV, Markdown, LaTeX and on a terminal, and how its numbers are written."""
 
+import re
+import unicodedata
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -8,27 +11,48 @@ from evaluation.captions import NOTHING
 from evaluation.statistics import Summary
 
 NAMES = ["dataset", "base", "variant"]
-LATEX = str.maketrans(
-    {
-        **{character: f"\\{character}" for character in "&%$#_{}"},
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        "–": "--",
-        "−": "$-$",
-        "±": r"$\pm$",
-    }
-)
+COUNTS = {"runs", "pairs", "collapsed", "diverged", "suspect"}
+WORDS = {"dataset", "variant", "base", "hardware", "verdict", "quantity", "source", "differs"}  # columns of text
+LONG = {"verdict": r"p{5cm}"}  # of them, those whose text is broken into lines
+LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedblright{}",
+    "`": r"\`{}",
+    "[": "{[}",  # after a line break LaTeX would take it for a length
+    "*": "{*}",
+    "–": r"\textendash{}",
+    "—": r"\textemdash{}",
+    "−": "$-$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "→": r"$\rightarrow$",
+    "←": r"$\leftarrow$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "≈": r"$\approx$",
+    "·": r"$\cdot$",
+    "µ": r"$\mu$",
+    "®": r"\textregistered{}",
+    "™": r"\texttrademark{}",
+    "“": r"\textquotedblleft{}",
+    "”": r"\textquotedblright{}",
+    "‘": r"\textquoteleft{}",
+    "’": r"\textquoteright{}",
+}
 
 
 @dataclass(frozen=True)
 class Table:
     """One table: `data` has each number in a column of its own; `shown`, and `latex` where it is narrower, is text.
 
-    detail: what a page of Markdown shows on demand, None for nothing.
+    detail: what a page of Markdown shows on demand, None for nothing; best: of bool, for each cell of `shown`, whether
+    it is in bold.
     """
 
     name: str
@@ -38,6 +62,7 @@ class Table:
     shown: pd.DataFrame
     latex: pd.DataFrame
     detail: pd.DataFrame | None
+    best: pd.DataFrame
 
     def files(self) -> dict[str, str]:
         """Contents by file name: `<name>.csv`, `<name>.md` and `<name>.tex`."""
@@ -53,46 +78,84 @@ class Table:
 
     def _to_markdown(self) -> str:
         notes = "".join(f"- {note}\n" for note in self.notes)
-        text = f"{self.caption}\n\n{_pipes(self.shown)}\n" + (f"\n{notes}" if notes else "")
+        cells = self.shown.where(~self.best, "**" + self.shown + "**")
+        text = f"{self.caption}\n\n{_pipes(cells)}\n" + (f"\n{notes}" if notes else "")
         if self.detail is not None:
             text += f"\n<details><summary>Seed by seed</summary>\n\n{_pipes(self.detail)}\n\n</details>\n"
         return text
 
     def _to_latex(self) -> str:
-        """A table environment that needs the package booktabs and nothing else."""
-        lines = [list(self.latex.columns), *self.latex.to_numpy().tolist()]
-        header, *body = [" & ".join(escape_latex(cell) for cell in line) + r" \\" for line in lines]
-        columns = "".join(side[0] for side in _sides(self.latex))
+        """A table environment no wider than the line it stands on; its first line names the packages it needs."""
+        cells = [[escape_latex(cell) for cell in line] for line in self.latex.to_numpy().tolist()]
+        bold = self.best[self.latex.columns].to_numpy()
+        body = [
+            [rf"\textbf{{{cell}}}" if best else cell for cell, best in zip(line, marks, strict=True)]
+            for line, marks in zip(cells, bold, strict=True)
+        ]
+        header, *body = [" & ".join(line) + r" \\" for line in [map(escape_latex, self.latex.columns), *body]]
+        columns = "".join(
+            LONG.get(column) or side[0] for column, side in zip(self.latex, _sides(self.latex), strict=True)
+        )
         rows = [
+            r"% needs \usepackage{booktabs,graphicx}",
             r"\begin{table}[htbp]",
-            r"\centering\small\setlength{\tabcolsep}{4pt}",
+            r"\centering\small\setlength{\tabcolsep}{4pt}\setlength{\belowcaptionskip}{4pt}",
             rf"\caption{{{escape_latex(self.caption)}}}",
             rf"\label{{tab:{self.name}}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{columns}}}",
             *(r"\toprule", header, r"\midrule", *body, r"\bottomrule"),
-            r"\end{tabular}",
-            *(rf"\par\smallskip{{\footnotesize {escape_latex(note)}}}" for note in self.notes),
+            r"\end{tabular}}",
+            *(
+                rf"\par\smallskip{{\footnotesize {escape_latex(note)}}}"
+                for note in [*self._in_every_line(), *self.notes]
+            ),
             r"\end{table}",
         ]
         return "\n".join(rows) + "\n"
 
+    def _in_every_line(self) -> list[str]:
+        """What the narrow form says once: the counts that are the same in every line."""
+        same = [f"{column} {self.shown[column].iloc[0]}" for column in self.shown if column not in self.latex]
+        return [f"In every line: {', '.join(same)}."] if same else []
+
 
 def make_table(
-    name: str, caption: list[str], notes: list[str], data: list[dict], shown: list[dict], detail: list[dict] = ()
+    name: str,
+    caption: list[str],
+    notes: list[str],
+    data: list[dict],
+    shown: list[dict],
+    detail: Sequence[dict] = (),
+    best: Sequence[Collection[str]] = (),
 ) -> Table:
-    """The table; the data set is left out of what is shown where there is one, intervals out of the narrow form."""
+    """The table; the data set is left out of what is shown where there is one.
+
+    The narrow form for LaTeX is without the counts that are the same in every line.
+    best: for each line of `shown`, the columns whose cell is in bold; nothing is where it is empty.
+    """
     frame, text = (pd.DataFrame(rows, columns=None if rows else NAMES) for rows in (data, shown))
     several = text["dataset"].nunique() > 1
     text, more = (
         part if several else part.drop(columns="dataset", errors="ignore") for part in (text, pd.DataFrame(detail))
     )
-    narrow = text.map(lambda cell: cell.partition(" [")[0])
-    return Table(name, " ".join(caption), notes, frame, text, narrow, more if len(more) else None)
+    same = [column for column in text.columns if column in COUNTS and text[column].nunique() == 1]
+    narrow = text.drop(columns=same)
+    bold = [[column in line for column in text.columns] for line in best or [()] * len(text)]
+    bold = pd.DataFrame(bold, index=text.index, columns=text.columns, dtype=bool)
+    return Table(name, " ".join(caption), notes, frame, text, narrow, more if len(more) else None, bold)
 
 
 def escape_latex(text: str) -> str:
-    """`text` with every character that LaTeX would act on made printable."""
-    return text.translate(LATEX)
+    """LaTeX source, in ASCII, that prints `text`: accents are dropped, other letters told by number (U+4E2D)."""
+    letters = (LATEX.get(letter) or _plain(letter) for letter in " ".join(text.split()))
+    return re.sub("-(?=-)", "-{}", "".join(letters))  # two hyphens would print as a dash
+
+
+def _plain(letter: str) -> str:
+    first, *accents = unicodedata.normalize("NFD", letter)
+    letter_alone = first.isascii() and first.isprintable() and all(map(unicodedata.combining, accents))
+    return first if letter_alone else f"U+{ord(letter):04X}"
 
 
 def plus_minus(summary: Summary, digits: int, expected: int, sign: bool = False) -> str:
@@ -124,8 +187,7 @@ def of_planned(count: int, planned: int) -> str:
 
 
 def _sides(frame: pd.DataFrame) -> list[str]:
-    words = ("dataset", "variant", "base", "hardware")
-    return ["left" if column in words else "right" for column in frame.columns]
+    return ["left" if column in WORDS else "right" for column in frame.columns]
 
 
 def _grid(frame: pd.DataFrame, style: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from experiment import record
+from experiment.suite import Suite
 
 HARDWARE = "AMD EPYC 7763 64-Core Processor, 2 threads"
 # By label: method, steps rule, base, passes of an epoch (in the last one, for M+), clean and PGD accuracy, steps.
@@ -26,28 +27,39 @@ ATTACKS = {"clean": 0.0, "pgd-20": 1.0, "margin-20": 1.06, "autoattack": 1.14}  
 
 
 def resolved_suite(
-    variants=VARIANTS, *, name="quick", datasets=("digits",), seeds=(0, 1, 2), attacks=tuple(ATTACKS), epochs=24
+    variants=VARIANTS,
+    *,
+    name="quick",
+    datasets=("digits",),
+    seeds=(0, 1, 2),
+    attacks=tuple(ATTACKS),
+    epochs=24,
+    network="small_cnn",
 ) -> dict:
-    """A suite as `Suite.resolved` gives it, in the parts that collating looks at."""
-    return {
+    """A suite of made-up variants, with every default filled in; not written, so that a test may change a key first."""
+    content = {
         "suite": name,
         "datasets": list(datasets),
-        "network": {"name": "small_cnn", "activation": "relu"},
-        "threat": {"norm": "linf", "eps": 0.1},
-        "training": {"epochs": epochs, "batch_size": 64, "checkpoint": "best", "validation_images": 180},
-        "evaluation": {"attacks": [{"name": attack, "images": None} for attack in attacks]},
+        "network": {"name": network},
+        "threat": {"eps": 0.1},
+        "training": {"epochs": epochs, "batch_size": 64, "lr": 0.05, "validation_images": 180},
+        "evaluation": {"attacks": list(attacks)},
         "seeds": list(seeds),
         "variants": [
-            {"label": label, "method": method, "steps": {"rule": rule}} | ({"base": base} if base else {})
+            {"label": label, "method": method, "steps": {"rule": rule}} | ({"base": base} if base in variants else {})
             for label, (method, rule, base, *_) in variants.items()
         ],
     }
+    return Suite.from_mapping(content).resolved
 
 
-def write_results(root: Path, resolved: dict, *, collapsed=(), diverged=(), variants=VARIANTS, hardware=None) -> Path:
+def write_results(
+    root: Path, resolved: dict, *, collapsed=(), diverged=(), variants=VARIANTS, hardware=None, images=None
+) -> Path:
     """Write the records of every run of `resolved` under `root`/<suite>, and return that folder.
 
-    collapsed, diverged: (variant, seed) pairs; hardware: label by seed, where it is not the same for all.
+    collapsed, diverged: (variant, seed) pairs; hardware: label by seed, where it is not the same for all;
+    images: that every attack had; without a number 360, and 128 for AutoAttack.
     """
     folder = root / resolved["suite"]
     for dataset in resolved["datasets"]:
@@ -58,7 +70,9 @@ def write_results(root: Path, resolved: dict, *, collapsed=(), diverged=(), vari
                 status = "diverged" if (label, seed) in diverged else status
                 names = {"suite": resolved["suite"], "dataset": dataset, "variant": label, "seed": seed}
                 label_of = (hardware or {}).get(seed, HARDWARE)
-                _write_run(folder / dataset / label / f"seed{seed}", resolved, names, settings, status, label_of)
+                _write_run(
+                    folder / dataset / label / f"seed{seed}", resolved, names, settings, status, label_of, images
+                )
     return folder
 
 
@@ -85,7 +99,9 @@ def write_verdicts(folder: Path, attack: str, robust: np.ndarray) -> None:
     np.save(folder / f"{attack}.robust.npy", robust)
 
 
-def _write_run(place: Path, resolved: dict, names: dict, settings: tuple, status: str, hardware: str) -> None:
+def _write_run(
+    place: Path, resolved: dict, names: dict, settings: tuple, status: str, hardware: str, all_images: int | None
+) -> None:
     method, rule, _, most, clean, pgd, most_steps = settings
     seed, total = names["seed"], resolved["training"]["epochs"]
     rng = np.random.default_rng([seed, *names["variant"].encode(), *names["dataset"].encode()])
@@ -119,7 +135,7 @@ def _write_run(place: Path, resolved: dict, names: dict, settings: tuple, status
         **{"kind": "train", "version": 1, "status": status, "status_epoch": None if status == "ok" else event},
         "status_reason": {"ok": None, "collapsed": "PGD accuracy fell", "diverged": "the loss is not finite"}[status],
         **names,
-        "spec": {"method": method, "steps": {"rule": rule}},
+        "spec": Suite(resolved).run(f"{names['dataset']}/{names['variant']}/seed{seed}").spec,
         "cost": {
             **{"seconds": float(seconds.sum()), "passes": int(passes.sum()), "data_passes": float(passes.sum() / 23)},
             **{"forwards": int(passes.sum()), "backwards": int(passes.sum())},
@@ -141,14 +157,13 @@ def _write_run(place: Path, resolved: dict, names: dict, settings: tuple, status
     _write(place / "train.json", train)
     _write_epochs(place / "epochs.csv", steps, passes, seconds, magnitude if rule.startswith("mplus") else None, curve)
     for attack in (a["name"] for a in resolved["evaluation"]["attacks"]):
-        images = 128 if attack == "autoattack" else 360
+        images = all_images or (128 if attack == "autoattack" else 360)
         accuracy = clean if attack == "clean" else max(0, pgd + (1 - ATTACKS.get(attack, 1.0)) * 0.5)
         correct = round(images * min(accuracy, 1))
         result = {"images": images, "correct": correct, "accuracy": correct / images, "status": "ok"}
         if diverged:
             result = dict.fromkeys(result, None) | {"status": "not-evaluated", "images": 0}
-        settings = {"name": attack, "images": None, "step_size": 0.025, "restarts": 1, "seed": 0}
-        settings |= {"threat": {"norm": "linf", "eps": 0.1}}
+        settings = Suite(resolved).attack(attack)
         common = {"kind": "evaluation", "version": 1, "attack": attack, "settings": settings, "flags": []}
         found = common | names | result | {"seconds": 0.0 if diverged else 12.5}
         _write(place / "evaluate" / f"{attack}.json", found | {"weights_sha256": weights, "provenance": provenance})

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from evaluation import autoattack
+from evaluation import autoattack, searching
 from evaluation.attacks import attack, verify
 from experiment import pgd
 from experiment.suite import Suite
@@ -110,13 +110,14 @@ def test_the_name_the_step_size_and_the_restarts_are_what_is_run(monkeypatch):
 
     monkeypatch.setattr(pgd, "attack", note)
     attack(settings_of("margin-3", step_size="0.5 eps", restarts=4), network, images, labels, seed=0)
-    assert asked == {"steps": 3, "step_size": 0.5 * EPS, "restarts": 4, "loss": pgd.margin}
+    assert asked == {"steps": 3, "step_size": 0.5 * EPS, "restarts": 4, "loss": pgd.margin, "batch_size": 12}
     asked.clear()
     attack(settings_of("pgd-7"), network, images, labels, seed=0)
-    assert asked == {"steps": 7, "step_size": 0.25 * EPS, "restarts": 1, "loss": pgd.cross_entropy}
+    options = {"steps": 7, "step_size": 0.25 * EPS, "restarts": 1, "loss": pgd.cross_entropy, "batch_size": 12}
+    assert asked == options
     asked.clear()
     attack(settings_of("fgsm"), network, images, labels, seed=0)
-    assert asked == {"steps": 1, "step_size": EPS, "random_start": False}
+    assert asked == {"steps": 1, "step_size": EPS, "random_start": False, "batch_size": 12}
 
 
 def test_a_seed_says_what_is_drawn_and_global_random_numbers_do_not():
@@ -187,12 +188,77 @@ def test_a_package_that_claims_too_much_is_not_believed(monkeypatch):
     network = linear()
     images, labels = problem(network, wrong=0)
     far = broken_images(network, images, labels)
-    asked = {}
-    monkeypatch.setattr(autoattack, "attack", lambda *_, **options: asked.update(options) or (far, ["a warning"]))
+    asked, claim = {}, pgd.Attacked(torch.zeros(12, dtype=torch.bool), far)
+    monkeypatch.setattr(autoattack, "attack", lambda *_, **options: asked.update(options) or (claim, ["a warning"]))
     verdicts = attack(settings_of("autoattack"), network, images, labels, seed=5)
-    assert asked == {"eps": EPS, "seed": 5}
+    assert asked == {"eps": EPS, "seed": 5, "batch_size": 12}
     assert verdicts.robust.all()
     assert verdicts.flags == ["a warning", "12 adversarial images outside the threat model do not count"]
+
+
+# -- successes that the network itself does not confirm ---------------------------------------------------------------
+
+
+def searching_on(monkeypatch, network):
+    monkeypatch.setattr(searching, "searched", lambda _: network)
+
+
+class Contrary(nn.Module):
+    """Gives every image another class than the network does."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network(x).roll(1, 1)
+
+
+@pytest.mark.parametrize("name", [*GRADIENT_ATTACKS, "autoattack"])
+def test_a_searching_network_that_finds_all_images_wrong_makes_none_look_robust(monkeypatch, name):
+    network = linear()
+    images, labels = problem(network, count=6)
+    expected = attack(settings_of(name, 0.03), network, images, labels, seed=0)
+    assert 0 < expected.robust.sum() < 5
+    searching_on(monkeypatch, Contrary(network))
+    verdicts = attack(settings_of(name, 0.03), network, images, labels, seed=0)
+    assert torch.equal(verdicts.robust, expected.robust)
+    assert verdicts.flags == []
+
+
+@given(seed=st.integers(0, 1000), noise=st.sampled_from([0.03, 0.3, 3.0]))
+def test_whatever_the_search_ran_on_a_verdict_is_the_network_s_own(seed, noise):
+    network, other = linear(seed), linear(seed)
+    other[1].weight.add_(noise * torch.randn(10, 16, generator=torch.Generator().manual_seed(seed)))
+    images, labels = problem(network, count=30, seed=seed, wrong=3)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        searching_on(monkeypatch, other)
+        verdicts = attack(settings_of("margin-4"), network, images, labels, seed=seed)
+    assert threat().admits(images, verdicts.adversarial).all()
+    right = (network(images).argmax(1) == labels) & (network(verdicts.adversarial).argmax(1) == labels)
+    assert torch.equal(verdicts.robust, right)
+
+
+def test_successes_that_are_confirmed_neither_then_nor_when_the_network_itself_is_attacked_are_flagged(monkeypatch):
+    network = linear()
+    images, labels = problem(network, wrong=2)
+
+    def claim_all(network, images, labels, threat, **options):
+        return pgd.Attacked(torch.zeros_like(labels, dtype=torch.bool), images)
+
+    monkeypatch.setattr(pgd, "attack", claim_all)
+    verdicts = attack(settings_of("pgd-4"), network, images, labels, seed=0)
+    assert verdicts.robust.tolist() == [False] * 2 + [True] * 10
+    assert verdicts.flags == ["10 successes of the search were not confirmed and count as robust"]
+
+
+def test_a_confirmed_success_is_not_searched_for_again(monkeypatch):
+    network, searches = linear(), []
+    images, labels = problem(network, count=30)
+    real = pgd.attack
+    monkeypatch.setattr(pgd, "attack", lambda *args, **options: searches.append(len(args[1])) or real(*args, **options))
+    attack(settings_of("pgd-4"), network, images, labels, seed=0)
+    assert searches == [30]
 
 
 # -- AutoAttack -------------------------------------------------------------------------------------------------------
@@ -238,9 +304,18 @@ def test_autoattack_s_warnings_are_flags_and_a_seed_makes_it_reproducible(caplog
 def test_autoattack_s_seed_says_which_adversarial_images_are_found():
     network = linear()
     images, labels = problem(network, count=4, wrong=0)
-    made = [autoattack.attack(network, images, labels, eps=0.2, seed=seed)[0] for seed in (0, 0, 1)]
-    assert torch.equal(made[0], made[1])
-    assert not torch.equal(made[0], made[2])
-    for adversarial in made:
-        assert threat(0.2).admits(images, adversarial).all()
-        assert (network(adversarial).argmax(1) != labels).all()
+    made = [autoattack.attack(network, images, labels, eps=0.2, seed=seed, batch_size=4)[0] for seed in (0, 0, 1)]
+    assert torch.equal(made[0].adversarial, made[1].adversarial)
+    assert not torch.equal(made[0].adversarial, made[2].adversarial)
+    for attacked in made:
+        assert threat(0.2).admits(images, attacked.adversarial).all()
+        assert not attacked.robust.any()
+        assert (network(attacked.adversarial).argmax(1) != labels).all()
+
+
+def test_autoattack_claims_the_images_that_it_misclassifies_and_no_others():
+    network = linear()
+    images, labels = problem(network, count=6, wrong=1)
+    attacked, _ = autoattack.attack(network, images, labels, eps=0.02, seed=0, batch_size=4)
+    assert 0 < attacked.robust.sum() < 5
+    assert torch.equal(attacked.robust, network(attacked.adversarial).argmax(1) == labels)

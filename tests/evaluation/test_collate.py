@@ -1,10 +1,12 @@
 import io
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from big_suite import measure
 from synthetic import VARIANTS, edit, resolved_suite, robust_images, write_results, write_verdicts
 
 from evaluation import collate as collating
@@ -39,7 +41,7 @@ def test_records_become_runs_tables_and_plots(folder, resolved, capsys):
     assert "runs.csv" in written
     for table in ("robustness", "cost", "mplus_effect"):
         assert {f"tables/{table}.{kind}" for kind in ("csv", "md", "tex")} <= written
-    assert {"plots/accuracy_vs_seconds.svg", "plots/magnitude_per_epoch.png"} <= written
+    assert {"plots/accuracy_vs_seconds.svg", "plots/training.png"} <= written
     shown = capsys.readouterr()
     assert shown.err == ""
     assert "missing" not in shown.out
@@ -104,6 +106,13 @@ def test_a_diverged_run_has_rows_without_accuracy(tmp_path, resolved):
 def spoil(path, how):
     if how == "cut off":
         path.write_text(path.read_text()[:100])
+    elif how == "no text":
+        path.write_bytes(b"\xff\xfe\x00")
+    elif how == "deep":
+        path.write_text("[" * 100_000)
+    elif how == "a folder":
+        path.unlink()
+        path.mkdir()
     elif how == "no JSON object":
         path.write_text("[]")
     else:
@@ -117,10 +126,15 @@ def spoil(path, how):
         ("evaluate/pgd-20.json", "no JSON object", "kind"),
         ("evaluate/pgd-20.json", {"accuracy": None}, "accuracy"),
         ("evaluate/pgd-20.json", {"accuracy": 51.9}, "accuracy"),
+        ("evaluate/pgd-20.json", {"accuracy": 0.25}, "accuracy is 0.25"),
+        ("evaluate/pgd-20.json", {"accuracy": math.nan}, "NaN"),
+        ("evaluate/pgd-20.json", "a folder", "not readable"),
+        ("evaluate/pgd-20.json", "deep", "JSON"),
         ("evaluate/pgd-20.json", {"attack": "pgd-7"}, "attack"),
         ("evaluate/pgd-20.json", {"weights_sha256": "0" * 64}, "weights_sha256"),
         ("evaluate/pgd-20.json", {"status": "not-evaluated"}, "status"),
         ("train.json", "cut off", "JSON"),
+        ("train.json", "no text", "JSON"),
         ("train.json", {"cost": {"seconds": 1.0}}, "cost"),
         ("train.json", {"seed": 1}, "seed"),
         ("train.json", {"suite": "other"}, "suite"),
@@ -145,11 +159,22 @@ def test_a_record_that_cannot_be_used_is_named_with_its_field(folder, resolved, 
         (robust_images(359, 180), "359"),
         (robust_images(360, 3), "3 images robust"),
         (np.array([{}]), "allow_pickle"),
+        ("cut off", "not readable"),
+        ("empty", "not readable"),
+        ("an archive", "not readable"),
     ],
 )
 def test_verdicts_that_do_not_match_their_record_are_named_and_the_number_is_not_used(folder, resolved, verdicts, says):
     path = folder / "digits/pgd-7/seed0/evaluate/pgd-20.robust.npy"
-    path.unlink() if verdicts is None else np.save(path, verdicts, allow_pickle=True)
+    content = path.read_bytes()
+    path.unlink()
+    if isinstance(verdicts, np.ndarray):
+        np.save(path, verdicts, allow_pickle=True)
+    elif verdicts == "an archive":
+        with open(path, "wb") as file:
+            np.savez(file, np.zeros(360, bool))
+    elif verdicts is not None:
+        path.write_bytes(content[:300] if verdicts == "cut off" else b"")
     found = collate(resolved, folder)
     (problem,) = found.problems
     assert "\n" not in problem
@@ -191,6 +216,16 @@ def test_an_unusable_epochs_file_is_named_and_the_accuracies_are_kept(folder, re
     assert len(found.epochs) == 3 * 4
 
 
+def test_many_unusable_files_are_not_all_listed(folder, resolved, capsys, monkeypatch):
+    monkeypatch.setattr(collating, "LINES_SHOWN", 2)
+    for path in folder.rglob("seed0/evaluate/*.json"):
+        spoil(path, "cut off")
+    assert report(resolved, folder) == 1
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "6 more" in last
+
+
 def test_nothing_to_collate_is_an_error_that_says_what_to_do(tmp_path, resolved):
     with pytest.raises(UserError, match="snakemake"):
         collate(resolved, tmp_path / "quick")
@@ -216,7 +251,7 @@ def test_a_plot_that_the_records_no_longer_support_is_taken_away(folder, resolve
     report(resolved, folder)
     left = {path.name for path in (folder / "plots").iterdir()}
     assert "accuracy_vs_seconds.svg" not in left
-    assert {"steps_per_epoch.svg", "mine.svg"} <= left
+    assert {"training.svg", "mine.svg"} <= left
 
 
 def test_an_interrupted_collation_leaves_whole_files(folder, resolved, monkeypatch):
@@ -254,3 +289,11 @@ def test_the_command_ends_in_one_sentence_where_there_is_nothing(tmp_path):
         main([str(ROOT / "configs" / "quick.yaml"), "--results", str(tmp_path)])
     assert str(ended.value.code).startswith("error: ")
     assert "\n" not in str(ended.value.code)
+
+
+def test_a_big_suite_is_collated_whole_within_its_share_of_time_and_memory(tmp_path):
+    """A fifteenth of what tests/evaluation/big_suite.py measures, which is to take 30 s and 1 GB."""
+    said = measure(tmp_path, variants=21, datasets=("digits",), seeds=1, images=10_000, epochs=50)
+    assert (said["runs"], said["problems"]) == (21, 0)
+    assert said["records"] + said["tables"] < 6  # CPU seconds
+    assert said["peak MiB"] < 1000

@@ -1,44 +1,31 @@
+import io
+import re
+import xml.etree.ElementTree as ElementTree
+
 import matplotlib
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from synthetic import HARDWARE, VARIANTS, resolved_suite, write_results
+from synthetic import VARIANTS, resolved_suite, write_results
 
-from evaluation import plots
+from evaluation import curves, plots
 from evaluation.collate import collate
 from evaluation.labels import Label, place_labels
+from evaluation.style import render, styles
 
 FEW = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus", "fast", "fast+mplus")}
-NAMES = {*plots.COSTS, *plots.EPOCHS}
+NAMES = {"accuracy_vs_seconds", "accuracy_vs_passes", "training"}
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def collation(root, resolved, **details):
     return collate(resolved, write_results(root, resolved, **{"variants": FEW, **details}))
 
 
-def drawn(root, resolved, **details):
-    found = collation(root, resolved, **details)
-    return dict(plots.figures(resolved, found.runs, found.epochs))
-
-
-def texts(figure):
-    return [text.get_text() for axes in figure.axes for text in axes.texts if text.get_text()]
-
-
-def key(figure):
-    (legend,) = figure.legends
-    return [text.get_text() for text in legend.get_texts()], legend.get_title().get_text()
-
-
-def offsets(axes, kind):
-    """Positions of the round and open marks ("dots") or of the crosses of a panel."""
-    found = [
-        c for c in axes.collections if (len(c.get_facecolor()) == 0 or c.get_sizes()[0] > 50) == (kind == "crosses")
-    ]
-    return [tuple(point) for collection in found for point in collection.get_offsets()]
+def stems(resolved, found):
+    return [stem for stem, _ in plots.figures(resolved, found.runs, found.epochs)]
 
 
 @pytest.fixture(scope="module")
@@ -47,44 +34,88 @@ def resolved():
 
 
 @pytest.fixture(scope="module")
-def figures(tmp_path_factory, resolved):
-    return drawn(tmp_path_factory.mktemp("results"), resolved)
+def found(tmp_path_factory, resolved):
+    return collation(tmp_path_factory.mktemp("results"), resolved)
 
 
 @pytest.fixture(scope="module")
-def hurt(tmp_path_factory):
-    """The plots of a suite with a collapsed and a diverged run."""
-    resolved = resolved_suite(FEW, epochs=24)
-    return drawn(tmp_path_factory.mktemp("hurt"), resolved, collapsed=[("fast", 2)], diverged=[("pgd+mplus", 1)])
+def images(resolved, found):
+    return plots.draw(resolved, found.runs, found.epochs)
 
 
-def test_every_plot_is_an_svg_and_a_png(tmp_path, resolved):
-    found = collation(tmp_path, resolved)
-    images = plots.draw(resolved, found.runs, found.epochs)
-    assert (
-        set(images)
-        == set(plots.file_names(resolved))
-        == {f"{name}.{kind}" for name in NAMES for kind in ("svg", "png")}
-    )
+def test_every_plot_is_an_svg_and_a_png(images):
+    assert set(images) == {f"{name}.{kind}" for name in NAMES for kind in ("svg", "png")}
     for name, image in images.items():
         assert image.startswith(b"\x89PNG" if name.endswith("png") else b"<?xml")
         assert len(image) > 5_000
 
 
-def test_the_same_records_give_the_same_bytes_and_no_date(tmp_path, resolved):
-    found = collation(tmp_path, resolved)
-    first, second = (plots.draw(resolved, found.runs, found.epochs) for _ in range(2))
-    assert first == second
-    assert not any(b"dc:date" in image for image in first.values())
+def test_whatever_may_be_drawn_is_listed_whether_the_suite_is_big_or_small(images, tmp_path):
+    small = resolved_suite(FEW, epochs=10, seeds=(0, 1))
+    assert set(images) <= set(plots.file_names(small))
+    big = resolved_suite(FEW, epochs=600, seeds=(0, 1))
+    made = collation(tmp_path, small)
+    split = {f"{stem}.{kind}" for stem in stems(big, made) for kind in ("svg", "png")}
+    assert {"training-pgd.svg", "training-fast.png"} <= split <= set(plots.file_names(big))
+    assert set(plots.file_names(big)) == set(plots.file_names(small))  # so that neither leaves the other's behind
 
 
-def test_matplotlib_is_left_as_it_was_and_its_settings_change_nothing(tmp_path, resolved):
-    found = collation(tmp_path, resolved)
-    expected = plots.draw(resolved, found.runs, found.epochs)
+def test_the_same_records_give_the_same_bytes_and_no_date(resolved, found, images):
+    assert plots.draw(resolved, found.runs, found.epochs) == images
+    assert not any(b"dc:date" in image for image in images.values())
+
+
+def test_matplotlib_is_left_as_it_was_and_its_settings_change_nothing(resolved, found, images):
     with matplotlib.rc_context({"font.size": 17, "svg.hashsalt": "other"}):
         before = dict(matplotlib.rcParams)
-        assert plots.draw(resolved, found.runs, found.epochs) == expected
+        assert plots.draw(resolved, found.runs, found.epochs) == images
         assert dict(matplotlib.rcParams) == before
+
+
+def test_svgs_on_one_page_share_no_id_and_each_finds_what_it_refers_to(images):
+    seen = set()
+    for name in NAMES:
+        svg = images[f"{name}.svg"].decode()
+        ids = {element.get("id") for element in ElementTree.fromstring(svg).iter()} - {None}
+        referred = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
+        assert referred == ids
+        assert ids
+        assert not ids & seen
+        seen |= ids
+
+
+def test_an_svg_styles_nothing_but_itself_and_its_text_is_text_on_a_white_card(images):
+    for name in NAMES:
+        root = ElementTree.fromstring(images[f"{name}.svg"])
+        assert not list(root.iter(f"{SVG}style"))
+        assert "pgd+mplus" in {text.text for text in root.iter(f"{SVG}text")}
+        assert "fill: #ffffff" in next(root.iter(f"{SVG}path")).get("style")
+
+
+def coordinates(svg):
+    """The corners of every path without curves, (N, 2) in points from the upper left, in the order of drawing."""
+    for path in ElementTree.fromstring(svg).iter(f"{SVG}path"):
+        parts = re.findall(r"[A-Za-z]|-?(?:\d+\.?\d*|\.\d+)", path.get("d", ""))
+        commands = {part for part in parts if part.isalpha()}
+        if commands <= {"M", "L", "l", "z"}:
+            numbers = np.array([float(part) for part in parts if not part.isalpha()]).reshape(-1, 2)
+            yield np.cumsum(numbers, axis=0) if "l" in commands else numbers
+
+
+def test_a_smaller_svg_draws_every_line_where_matplotlib_would(resolved, found, images):
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(plots.RC)
+        figures = dict(plots.figures(resolved, found.runs, found.epochs))
+        render(figures["training"], "training")  # takes the clips of gridlines away, as for `images`
+        buffer = io.BytesIO()
+        figures["training"].savefig(buffer, format="svg")
+    plain, ours = list(coordinates(buffer.getvalue())), list(coordinates(images["training.svg"]))
+    assert len(plain) == len(ours) > 100
+    assert sum(len(line) for line in ours) > 500
+    for expected, line in zip(plain, ours, strict=True):
+        assert line == pytest.approx(expected, abs=0.06)
+    assert len(images["training.svg"]) < 0.6 * len(buffer.getvalue())
 
 
 def test_plots_of_several_data_sets_are_apart_and_named_after_them(tmp_path):
@@ -93,129 +124,49 @@ def test_plots_of_several_data_sets_are_apart_and_named_after_them(tmp_path):
     found = collation(tmp_path, resolved, variants=few)
     images = plots.draw(resolved, found.runs, found.epochs)
     assert {"accuracy_vs_seconds-digits.svg", "accuracy_vs_seconds-cifar10.png"} <= set(images)
-    assert images["steps_per_epoch-digits.png"] != images["steps_per_epoch-cifar10.png"]
+    assert images["training-digits.png"] != images["training-cifar10.png"]
+    texts = plots.texts(resolved, found.runs, found.epochs)
+    assert {f"{stem}.svg" for stem in texts} == {name for name in images if name.endswith("svg")}
+    assert "digits" not in texts["training-cifar10"].caption
 
 
-def test_what_has_no_data_is_not_drawn(tmp_path):
-    few = {"pgd-7": VARIANTS["pgd-7"], "fast": VARIANTS["fast"]}
-    resolved = resolved_suite(few, seeds=(0,), epochs=3)
-    assert set(drawn(tmp_path / "a", resolved, variants=few)) == NAMES - {"magnitude_per_epoch"}
-    folder = write_results(tmp_path / "b", resolved, variants=few)
+def test_what_has_no_data_is_neither_drawn_nor_described(tmp_path, resolved):
+    folder = write_results(tmp_path, resolved, variants=FEW)
     for path in folder.rglob("evaluate/autoattack.json"):
         path.unlink()
     found = collate(resolved, folder)
-    assert set(dict(plots.figures(resolved, found.runs, found.epochs))) == {
-        "steps_per_epoch",
-        "validation_pgd_per_epoch",
-    }
+    assert stems(resolved, found) == list(plots.texts(resolved, found.runs, found.epochs)) == ["training"]
+    for path in folder.rglob("epochs.csv"):
+        path.write_text("")
+    found = collate(resolved, folder)
+    assert stems(resolved, found) == list(plots.texts(resolved, found.runs, found.epochs)) == []
 
 
-def test_there_is_one_mark_a_seed_where_its_cost_and_accuracy_are(tmp_path, resolved):
-    found = collation(tmp_path, resolved)
-    figure = dict(plots.figures(resolved, found.runs, found.epochs))["accuracy_vs_passes"]
-    rows = found.runs[found.runs["attack"] == "autoattack"]
-    expected = sorted(zip(rows["data_passes"], 100 * rows["accuracy"], strict=True))
-    assert np.array(sorted(offsets(figure.axes[0], "dots"))) == pytest.approx(np.array(expected, dtype=float))
+def test_every_plot_has_a_heading_a_caption_with_protocol_and_hardware_and_an_alternative_text(resolved, found, images):
+    texts = plots.texts(resolved, found.runs, found.epochs)
+    assert set(texts) == NAMES
+    for text in texts.values():
+        assert "digits" in text.title
+        assert "10 epochs" in text.caption
+        assert "2 seeds (0, 1)" in text.caption.replace("Trained", "trained")
+        assert "AMD EPYC" in text.caption
+        for label in FEW:
+            assert label in text.alt
 
 
-def test_the_method_is_the_colour_and_mplus_an_open_mark_of_another_shape(resolved):
-    look = plots.styles(resolved)
+def test_the_method_is_the_colour_and_mplus_another_mark_and_line(resolved):
+    look = styles(resolved)
     assert look["pgd-7"].colour == look["pgd+mplus"].colour != look["fast"].colour
     assert look["pgd-7"].marker != look["pgd+mplus"].marker
     assert look["pgd-7"].line != look["pgd+mplus"].line
-    assert to_rgba(look["pgd-7"].face) == to_rgba(look["pgd-7"].colour)
-    assert to_rgba(look["pgd+mplus"].face) == to_rgba("white")
 
 
 def test_variants_of_one_method_never_look_alike():
     rules = ("constant", "every", "accuracy", "amata", "mplus", "mplus-2021")
     resolved = resolved_suite({rule: ("deat", rule, *VARIANTS["deat-d"][2:]) for rule in rules})
-    look = plots.styles(resolved).values()
-    assert len({(style.marker, style.face) for style in look}) == len(rules)
+    look = styles(resolved).values()
+    assert len({(style.marker, style.mplus) for style in look}) == len(rules)
     assert len({str(style.line) for style in look}) == len(rules)
-
-
-def test_every_variant_is_labelled_and_an_arrow_leads_from_each_bases_mean_to_its_mplus(tmp_path, resolved):
-    found = collation(tmp_path, resolved)
-    figure = dict(plots.figures(resolved, found.runs, found.epochs))["accuracy_vs_passes"]
-    assert sorted(texts(figure)) == sorted(FEW)
-    rows = found.runs[found.runs["attack"] == "autoattack"]
-    means = rows.assign(percent=100 * rows["accuracy"]).groupby("variant")[["data_passes", "percent"]].mean()
-    arrows = [text for text in figure.axes[0].texts if text.arrow_patch and text.arrowprops["arrowstyle"] == "-|>"]
-    assert len(arrows) == 2
-    for arrow, base in zip(arrows, ("pgd-7", "fast"), strict=True):
-        assert arrow.get_position() == pytest.approx(tuple(means.loc[base]))
-        assert tuple(arrow.xy) == pytest.approx(tuple(means.loc[base.partition("-")[0] + "+mplus"]))
-
-
-def test_the_cost_axis_is_logarithmic_only_beyond_a_factor_of_ten(tmp_path, figures):
-    assert figures["accuracy_vs_passes"].axes[0].get_xscale() == "linear"
-    wide = {**FEW, "pgd-30": ("pgd", "constant", None, 31, 0.9, 0.52, 30)}
-    axes = drawn(tmp_path, resolved_suite(wide, seeds=(0,), epochs=4), variants=wide)["accuracy_vs_passes"].axes[0]
-    assert axes.get_xscale() == "log"
-    assert axes.xaxis.get_major_formatter()(50) == "50"
-
-
-def test_the_title_names_the_attack_and_it_is_the_last_where_there_is_no_autoattack(tmp_path, figures):
-    assert "autoattack (128 test images)" in figures["accuracy_vs_passes"].get_suptitle()
-    resolved = resolved_suite(FEW, seeds=(0,), attacks=("clean", "pgd-20"), epochs=4)
-    assert "pgd-20 (360 test images)" in drawn(tmp_path, resolved)["accuracy_vs_passes"].get_suptitle()
-
-
-def test_seconds_of_different_hardware_are_in_panels_of_their_own(tmp_path, resolved):
-    made = drawn(tmp_path, resolved, hardware={1: "NVIDIA H200"})
-    assert [HARDWARE in a.get_xlabel() for a in made["accuracy_vs_seconds"].axes] == [True, False]
-    assert [len(offsets(a, "dots")) for a in made["accuracy_vs_seconds"].axes] == [4, 4]
-    assert len(made["accuracy_vs_passes"].axes) == 1
-
-
-def test_a_collapsed_run_is_crossed_and_written_with_its_accuracy_where_it_is_off_the_axis(hurt):
-    axes = hurt["accuracy_vs_seconds"].axes[0]
-    assert len(offsets(axes, "crosses")) == 1
-    assert "↓ fast 0.0 %" in texts(hurt["accuracy_vs_seconds"])
-    assert axes.get_ylim()[0] > 20  # the others are not squeezed into a corner
-    assert "collapsed" in key(hurt["accuracy_vs_seconds"])[0][-1]
-
-
-def test_a_diverged_run_is_named_and_has_no_mark(hurt):
-    assert "pgd+mplus seed 1" in key(hurt["accuracy_vs_seconds"])[1]
-    assert len(offsets(hurt["accuracy_vs_seconds"].axes[0], "dots")) == 4 * 3 - 1
-
-
-def test_nothing_is_said_of_collapse_where_there_was_none(figures):
-    for figure in figures.values():
-        entries, note = key(figure)
-        assert not any("collapsed," in entry or entry == "collapsed" for entry in entries)
-        assert note == ""
-
-
-def test_epoch_plots_have_a_panel_for_each_method_on_the_same_axes(figures):
-    for name in plots.EPOCHS:
-        panels = [axes for axes in figures[name].axes if axes.axison]
-        assert [axes.get_title() for axes in panels] == ["pgd", "fast"]
-        assert len({axes.get_ylim() for axes in panels}) == len({axes.get_xlim() for axes in panels}) == 1
-    labels = [text.get_text() for text in figures["magnitude_per_epoch"].axes[0].get_legend().get_texts()]
-    assert labels == ["pgd+mplus"]
-
-
-def test_steps_are_drawn_as_steps_with_whole_numbers_beside_them(figures):
-    axes = figures["steps_per_epoch"].axes[0]
-    assert {line.get_drawstyle() for line in axes.lines} == {"steps-mid"}
-    assert all(tick == int(tick) for tick in axes.get_yticks())
-    constant = next(line for line in axes.lines if line.get_label() == "pgd-7")
-    assert set(constant.get_ydata()) == {7}
-
-
-def test_the_thick_line_is_the_mean_of_the_seeds_that_did_not_collapse(hurt):
-    lines = hurt["validation_pgd_per_epoch"].axes[1].lines
-    thick = next(line for line in lines if line.get_label() == "fast")
-    seeds = [line for line in lines if line.get_linewidth() < 1 and line.get_linestyle() == "-"]
-    assert len(seeds) == 3
-    healthy = [line.get_ydata() for line in seeds if line.get_ydata()[-1] > 10]
-    assert len(healthy) == 2
-    assert thick.get_ydata() == pytest.approx(np.mean(healthy, axis=0))
-    (cross,) = [line for line in lines if line.get_marker() == "x"]
-    assert cross.get_xdata()[0] == 16
 
 
 POINTS = st.tuples(st.floats(0, 1), st.floats(0, 1))
@@ -241,5 +192,16 @@ def test_labels_cover_neither_each_other_nor_leave_the_frame(points):
 def test_a_label_lies_where_it_was_placed():
     figure = Figure(figsize=(8, 6))
     axes = figure.subplots()
-    (box,) = place_labels(axes, [Label("fast+mplus", 0.3, 0.6, "black")], np.array([[0.3, 0.6]]))
+    (box,) = place_labels(axes, [Label("fast+mplus", 0.3, 0.6, "black", "bold")], np.array([[0.3, 0.6]]))
     assert axes.texts[0].get_window_extent().get_points() == pytest.approx(box, abs=1)
+
+
+def test_a_page_as_full_as_may_be_is_an_svg_of_less_than_150_kb(tmp_path):
+    resolved = resolved_suite(seeds=(0, 1, 2, 3), epochs=50, attacks=("clean",))
+    found = collation(tmp_path, resolved, variants=VARIANTS)
+    noise = np.random.default_rng(0).normal(0, 0.01, len(found.epochs))
+    found.epochs["validation_clean_accuracy"] += noise  # as real curves have it, of which nothing can be left out
+    (page,) = curves.pages(resolved)
+    with matplotlib.rc_context(plots.RC):
+        figure = curves.curves_figure(resolved, page, found.runs, found.epochs)
+        assert len(render(figure, "training")["svg"]) < 150_000

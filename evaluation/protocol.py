@@ -1,0 +1,44 @@
+"""Whether a record was made as the suite says that collates it."""
+
+import copy
+from collections.abc import Mapping
+
+from experiment import schema
+
+ABSENT = object()
+
+
+def difference(found, wanted, field: str) -> str | None:
+    """The first leaf of `field` in which a record's value is not the suite's, as a clause; None where they agree.
+
+    A key that the record lacks because the suite learnt it later counts as its default: what was done before it.
+    """
+    if field == "spec":
+        found = _completed(found, wanted)
+    elif field == "settings":
+        found = copy.deepcopy(found)
+        schema.fill_defaults(found, schema.suite()["$defs"]["attack"])
+    return _first(found, wanted, field)
+
+
+def _completed(spec: Mapping, wanted: Mapping) -> dict:
+    spec, known = copy.deepcopy(dict(spec)), schema.suite()
+    parts = {key: known["properties"][key] for key in ("network", "threat", "training")}
+    parts["steps"] = known["$defs"]["steps"][wanted["steps"]["rule"]]
+    for key, part in parts.items():
+        schema.fill_defaults(spec.get(key), part)
+    return spec
+
+
+def _first(found, wanted, path: str) -> str | None:
+    if isinstance(found, Mapping) and isinstance(wanted, Mapping):
+        for key in [*wanted, *(key for key in found if key not in wanted)]:
+            differing = _first(found.get(key, ABSENT), wanted.get(key, ABSENT), f"{path}.{key}")
+            if differing is not None:
+                return differing
+        return None
+    if found == wanted and isinstance(found, bool) == isinstance(wanted, bool):
+        return None
+    here = "absent" if found is ABSENT else repr(found)
+    right = "be absent" if wanted is ABSENT else f"be {wanted!r}"
+    return f"{path} is {here}; in this place it must {right}"

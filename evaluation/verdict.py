@@ -1,0 +1,93 @@
+"""What M+ changes, in words: the cost that was counted, and what two tests say of the accuracy."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from evaluation.statistics import LEVEL, MOST_SEEDS, CrossedMean, crossed_mean, ratio_interval
+
+CHEAPER = 1.05  # times fewer passes, in every pair; what is less nobody would switch for
+SIDES = {"base": "base", "mplus": "M+"}
+AGAINST = {("cheaper", "weaker"), ("cheaper in passes only", "weaker"), ("dearer", "stronger")}  # "but", not "and"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """cost: "cheaper", "cheaper in passes only", "as costly", "dearer", "not always cheaper", or "" for no pair.
+
+    robustness: "equivalent", "weaker", "stronger", "inconclusive"; "collapsed" where a run did, "untested" where
+    nothing can be tested, "" for no pair. text: both, with what would settle it.
+    """
+
+    cost: str
+    robustness: str
+    text: str
+
+
+def crossed(pairs: pd.DataFrame) -> CrossedMean | None:
+    """M+ minus base over seeds and images, of the pairs under one attack; None where they cannot be tested.
+
+    pairs: a row a seed, with `verdicts_base` and `verdicts_mplus`, one bool an image or None.
+    """
+    known = pairs[pairs["verdicts_base"].notna() & pairs["verdicts_mplus"].notna()]
+    sides = [[np.asarray(verdicts) for verdicts in known[f"verdicts_{side}"]] for side in ("base", "mplus")]
+    if len(known) < 2 or len({len(verdicts) for side in sides for verdicts in side}) > 1 or not len(sides[0][0]):
+        return None
+    base, mplus = (np.stack(side).astype(float) for side in sides)
+    return crossed_mean(mplus - base)
+
+
+def judge(pairs: pd.DataFrame, attack: str, margin: float) -> Verdict:
+    """The verdict on pairs of runs that did not diverge: rows of a base and its M+ by seed and attack.
+
+    attack: whose accuracy is judged; margin: points within which accuracies are equivalent.
+    """
+    once = pairs.drop_duplicates("seed")
+    if not len(once):
+        return Verdict("", "", "no pair")
+    cost = _cost(once)
+    collapsed = {name: int((once[f"status_{side}"] == "collapsed").sum()) for side, name in SIDES.items()}
+    if any(collapsed.values()):
+        seen = " and ".join(f"{name} in {count}" for name, count in collapsed.items() if count)
+        return Verdict(cost, "collapsed", f"{cost}; collapsed: {seen} of {len(once)}")
+    mean = crossed(pairs[pairs["attack"] == attack])
+    if mean is None:
+        why = "one seed is no test" if len(once) == 1 else f"no two seeds with {attack} on the same images"
+        return Verdict(cost, "untested", f"{cost}; untested: {why}")
+    robustness = _robustness(mean, margin / 100)
+    if robustness != "inconclusive":
+        return Verdict(cost, robustness, f"{cost} {'but' if (cost, robustness) in AGAINST else 'and'} {robustness}")
+    return Verdict(
+        cost, robustness, f"{cost}; inconclusive with {mean.seeds} seeds: {_what_settles(mean, margin / 100)}"
+    )
+
+
+def _what_settles(mean: CrossedMean, margin: float) -> str:
+    if needed := mean.seeds_needed(margin):
+        return f"{needed} would settle it"
+    if mean.enough_images(margin):
+        return f"over {MOST_SEEDS} would be needed"
+    return f"no number settles it on {mean.images} images"
+
+
+def _cost(once: pd.DataFrame) -> str:
+    """Passes are counted, not sampled: every pair must agree, and no test is needed."""
+    passes = once["data_passes_base"] / once["data_passes_mplus"]
+    timed = once[once["hardware_base"] == once["hardware_mplus"]]
+    faster = ratio_interval(timed["seconds_base"] / timed["seconds_mplus"])[0]
+    if (passes >= CHEAPER).all():
+        return "cheaper" if math.isnan(faster) or faster >= CHEAPER else "cheaper in passes only"
+    if (passes <= 1 / CHEAPER).all():
+        return "dearer"
+    return "as costly" if passes.between(1 / CHEAPER, CHEAPER).all() else "not always cheaper"
+
+
+def _robustness(mean: CrossedMean, margin: float) -> str:
+    """Equivalence first: a difference that is certain and smaller than the margin is no reason to choose."""
+    if mean.equivalence_p(margin) < LEVEL:
+        return "equivalent"
+    if mean.difference_p() < LEVEL:
+        return "weaker" if mean.centre < 0 else "stronger"
+    return "inconclusive"

@@ -1,0 +1,125 @@
+"""The three sentences that a report begins with."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic import VARIANTS, resolved_suite, write_results, write_verdicts
+
+from evaluation.answer import answer
+from evaluation.collate import collate
+from experiment.suite import Suite
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FEW = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus", "fast", "fast+mplus")}
+EVERY_RUN = [(label, seed) for label in FEW for seed in range(3)]
+
+
+def answered(tmp_path, resolved, variants=FEW, after=lambda folder: None, **events):
+    folder = write_results(tmp_path, resolved, variants=variants, **events)
+    after(folder)
+    sentences = answer(resolved, collate(resolved, folder).runs)
+    for sentence in sentences:
+        assert sentence[0].isupper()
+        assert sentence.endswith(".")
+        assert "nan" not in sentence.lower().replace("finance", "")
+        assert ". " not in sentence.removesuffix(".")
+    return sentences
+
+
+@pytest.fixture(scope="module")
+def resolved():
+    return resolved_suite(FEW, epochs=6)
+
+
+def test_the_answer_of_the_reference_results_is_what_their_tables_say():
+    suite = Suite.load(ROOT / "configs" / "quick.yaml")
+    runs = collate(suite.resolved, ROOT / "results" / "reference" / "quick").runs
+    mplus, front, doubts = answer(suite.resolved, runs)
+    assert "saves passes in 4 of 5 comparisons (1.8 to 4.1 times fewer" in mplus
+    assert "free+mplus is weaker (−8.1 points)" in mplus
+    assert "neither a difference nor equivalence within 1 point is shown" in mplus
+    labels = [variant["label"] for variant in suite.resolved["variants"]]
+    listed = [label for label in labels if f"{label} (" in front]
+    means = runs[runs["attack"] == "autoattack"].groupby("variant")[["data_passes", "accuracy"]].mean()
+    on_front = [
+        label
+        for label in labels
+        if not any(
+            other.data_passes <= means.data_passes[label]
+            and other.accuracy >= means.accuracy[label]
+            and (other.data_passes, other.accuracy) != (means.data_passes[label], means.accuracy[label])
+            for other in means.itertuples()
+        )
+    ]
+    assert listed == [label for label in labels if label in on_front]
+    assert "3 seeds and 128 test images" in doubts
+    assert "AMD EPYC, 1 thread" in doubts
+
+
+def test_every_verdict_is_counted_once_and_named(tmp_path, resolved):
+    rng = np.random.default_rng(0)
+
+    def attack(folder):
+        for base, mplus, share in (("pgd-7", "pgd+mplus", 0.999), ("fast", "fast+mplus", 0.8)):
+            for seed in range(3):
+                robust = rng.random(5000) < 0.6
+                write_verdicts(folder / f"digits/{base}/seed{seed}/evaluate", "autoattack", robust)
+                robust = robust & (rng.random(5000) < share)
+                write_verdicts(folder / f"digits/{mplus}/seed{seed}/evaluate", "autoattack", robust)
+
+    mplus, _, doubts = answered(tmp_path, resolved, after=attack)
+    assert "pgd+mplus is equivalent within 1 point" in mplus
+    assert "fast+mplus is weaker (−12." in mplus
+    assert "5,000 test images" in doubts
+
+
+def test_a_suite_without_mplus_says_so_and_still_has_a_front(tmp_path):
+    few = {"pgd-7": VARIANTS["pgd-7"], "fast": VARIANTS["fast"]}
+    mplus, front, doubts = answered(tmp_path, resolved_suite(few, epochs=4), few)
+    assert "No variant of this suite names a base" in mplus
+    assert "pgd-7 (" in front
+    assert "difference to" not in doubts
+
+
+def test_one_seed_is_told_to_be_untested(tmp_path):
+    mplus, _, doubts = answered(tmp_path, resolved_suite(FEW, seeds=(0,), epochs=4))
+    assert "pgd+mplus and fast+mplus are untested" in mplus
+    assert "1 seed and 128 test images" in doubts
+
+
+def test_several_data_sets_are_told_apart(tmp_path):
+    mplus, front, _ = answered(tmp_path, resolved_suite(FEW, datasets=("digits", "cifar10"), epochs=4))
+    assert mplus.startswith("On digits and cifar10, ")
+    assert "pgd+mplus on digits" in mplus
+    assert " on digits; " in front
+    assert " on cifar10" in front
+
+
+@pytest.mark.parametrize("status", ["collapsed", "diverged"])
+def test_where_every_run_failed_nothing_is_compared_and_there_is_no_front(tmp_path, resolved, status):
+    mplus, front, doubts = answered(tmp_path, resolved, **{status: EVERY_RUN})
+    assert ("as runs of a pair collapsed" if status == "collapsed" else "nothing is compared") in mplus
+    assert "weaker" not in mplus
+    assert "no front" in front
+    assert f"12 runs {status}" in doubts
+
+
+def test_what_is_missing_failed_or_suspect_is_counted(tmp_path, resolved):
+    def damage(folder):
+        shutil.rmtree(folder / "digits/pgd+mplus/seed1")
+        (folder / "digits/pgd-7/seed0/evaluate/autoattack.json").unlink()
+        write_verdicts(folder / "digits/fast/seed1/evaluate", "autoattack", np.ones(128, bool))
+
+    _, front, doubts = answered(tmp_path, resolved, after=damage, collapsed=[("fast", 2)])
+    assert "1 run collapsed (fast seed 2" in doubts
+    assert "1 run is suspect" in doubts
+    assert "1 run is missing" in doubts
+    assert "1 evaluation is missing" in doubts
+    assert "fast (" not in front
+
+
+def test_seconds_of_several_machines_are_doubted(tmp_path, resolved):
+    *_, doubts = answered(tmp_path, resolved, hardware={0: "one", 1: "another", 2: "another"})
+    assert "seconds are of 2 kinds of hardware" in doubts

@@ -1,0 +1,342 @@
+import csv
+import math
+import statistics
+
+import matplotlib
+import pandas as pd
+import pytest
+from scipy import stats
+from synthetic import VARIANTS, resolved_suite, write_results
+
+from evaluation import literature, published
+from evaluation.collate import collate
+from evaluation.published import COLUMNS, SOURCES, counterpart, matches, read_published
+from evaluation.style import RC
+from experiment.errors import UserError
+from experiment.suite import ROOT, Suite
+
+EPS = 8 / 255
+MORE = {
+    "pgd+mplus-2021": ("pgd", "mplus-2021", "pgd-7", 5, 0.91, 0.50, 4),
+    "deat+mplus-2021": ("deat", "mplus-2021", "deat-d", 6, 0.89, 0.48, 6),
+    "n-fgsm": ("n_fgsm", "constant", None, 2, 0.80, 0.50, 1),
+}
+
+
+def suite(*variants, **changes):
+    """The suite cifar10 with these variants (a label's own where it is one of them), resolved."""
+    content = {
+        "suite": "cifar10",
+        "datasets": ["cifar10"],
+        "network": {"name": "preact_resnet18"},
+        "threat": {"eps": "8/255"},
+        "training": {"epochs": 50, "batch_size": 128, "lr": 0.05},
+        "evaluation": {"attacks": ["clean", "pgd-100", "margin-20", "autoattack"]},
+        "seeds": [0, 1, 2],
+        "variants": [{"label": "pgd-7", "method": "pgd"}],
+    }
+    return Suite.from_mapping(content | ({"variants": list(variants)} if variants else {}) | changes).resolved
+
+
+def runs_of(folder, resolved, **how):
+    looks = {v["label"]: (VARIANTS | MORE)[v["label"]] for v in resolved["variants"]}
+    return collate(resolved, write_results(folder, resolved, variants=looks, **how)).runs
+
+
+@pytest.fixture(scope="module")
+def cifar10(tmp_path_factory):
+    """configs/cifar10.yaml with made-up records: one run of fast collapsed, one of yopo-5-3 diverged."""
+    resolved = Suite.load(ROOT / "configs" / "cifar10.yaml").resolved
+    how = {"collapsed": [("fast", 2)], "diverged": [("yopo-5-3", 1)]}
+    return resolved, runs_of(tmp_path_factory.mktemp("results"), resolved, **how)
+
+
+@pytest.fixture(scope="module")
+def table(cifar10):
+    return literature.literature(*cifar10)
+
+
+def line(table, variant, quantity, **also):
+    rows = table.data
+    for column, value in {"variant": variant, "quantity": quantity, "counted": "all", **also}.items():
+        rows = rows[rows[column] == value]
+    (row,) = rows.to_dict("records")
+    return row
+
+
+def variant_of(method, options=None, **steps):
+    """A variant as it is resolved, of this method and steps."""
+    content = {"label": "pgd-7", "method": method, "steps": steps, "options": options or {}}
+    return suite(content)["variants"][0]
+
+
+@pytest.mark.parametrize(
+    ("method", "steps", "options", "expected"),
+    [
+        ("pgd", {}, {}, ("pgd-7", "constant")),
+        ("pgd", {"steps": 10}, {}, ("pgd-10", "constant")),
+        ("pgd", {"rule": "amata"}, {}, ("amata-2-10", "amata")),
+        ("pgd", {"rule": "mplus-2021"}, {}, ("pgd", "mplus-2021")),
+        ("pgd", {"rule": "mplus-2021", "most": 5}, {}, None),
+        ("pgd", {"rule": "mplus-2021", "guard": True}, {}, None),
+        ("pgd", {"rule": "mplus"}, {}, None),
+        ("pgd", {"rule": "every"}, {}, None),
+        ("free", {}, {}, ("free-8", "constant")),
+        ("free", {"steps": 4}, {}, ("free-4", "constant")),
+        ("free", {"rule": "mplus"}, {}, None),
+        ("fast", {}, {}, ("fgsm-rs", "constant")),
+        ("fast", {"steps": 2}, {}, None),
+        ("fast", {}, {"start": "zero"}, None),
+        ("fast", {"rule": "mplus-2021"}, {}, None),
+        ("n_fgsm", {}, {}, ("n-fgsm", "constant")),
+        ("yopo", {}, {}, ("yopo-5-3", "constant")),
+        ("yopo", {}, {"inner_steps": 2}, ("yopo-5-2", "constant")),
+        ("yopo", {"rule": "mplus"}, {}, None),
+        ("deat", {"rule": "every"}, {}, None),
+        ("deat", {"rule": "constant"}, {}, None),
+        ("deat", {"rule": "mplus-2021"}, {}, ("deat", "mplus-2021")),
+        ("deat", {"rule": "mplus"}, {}, ("deat", "mplus-2021")),
+        ("deat", {"rule": "mplus", "step_size": "0.5 eps"}, {}, None),  # there the two forms of M+ differ
+        ("deat", {"rule": "mplus", "guard": True}, {}, None),
+    ],
+)
+def test_a_variant_has_the_counterpart_of_its_method_rule_and_steps_whatever_its_label(
+    method, steps, options, expected
+):
+    assert counterpart(variant_of(method, options, **steps), EPS) == expected
+
+
+def test_every_counterpart_of_the_suites_of_this_project_on_cifar10_is_in_published_csv():
+    rows, _ = read_published()
+    known = set(zip(rows["method"], rows["steps_rule"], strict=True))
+    for name in ("cifar10", "cifar10_fast"):
+        resolved = Suite.load(ROOT / "configs" / f"{name}.yaml").resolved
+        found = {counterpart(variant, EPS) for variant in resolved["variants"]} - {None}
+        assert found
+        assert found <= known
+
+
+def test_the_published_numbers_of_this_project_are_whole_and_each_network_and_attack_has_one():
+    rows, sources = read_published()
+    with open(published.PUBLISHED, newline="") as file:
+        assert next(csv.reader(file)) == COLUMNS
+    assert len(rows) > 150
+    assert not rows.duplicated([column for column in COLUMNS if column != "accuracy_percent"]).any()
+    assert rows["accuracy_percent"].between(5, 95).all()
+    assert set(rows["source"]) == set(sources)
+    for _, network in rows.groupby([c for c in COLUMNS if c not in ("attack", "accuracy_percent")], dropna=False):
+        accuracy = network.set_index("attack")["accuracy_percent"]
+        assert accuracy["clean"] > accuracy.drop("clean").max()
+        if "autoattack" in accuracy:
+            assert accuracy["autoattack"] == accuracy.min()
+
+
+def test_a_line_has_our_seeds_the_published_number_and_the_t_interval_of_the_difference(cifar10, table):
+    _, runs = cifar10
+    ours = 100 * runs.loc[(runs["variant"] == "pgd-7") & (runs["attack"] == "pgd-100"), "accuracy"]
+    found = line(table, "pgd-7", "pgd-100")
+    assert (found["published"], found["source"]) == (49.48, "DEAT table 1")
+    assert found["ours_mean"] == pytest.approx(statistics.fmean(ours))
+    assert found["ours_std"] == pytest.approx(statistics.stdev(ours))
+    assert found["difference"] == pytest.approx(statistics.fmean(ours) - 49.48)
+    expected = stats.ttest_1samp(ours, 49.48).confidence_interval(0.95)
+    assert found["difference_low"] == pytest.approx(expected.low - 49.48)
+    assert found["difference_high"] == pytest.approx(expected.high - 49.48)
+
+
+def test_costs_stand_beside_each_other_and_no_difference_is_taken(cifar10, table):
+    _, runs = cifar10
+    minutes, passes = (line(table, "free-8", cost) for cost in ("minutes", "passes"))
+    trained = runs[runs["variant"] == "free-8"].drop_duplicates("seed")
+    assert (minutes["published"], passes["published"]) == (162.4, 400)
+    assert minutes["ours_mean"] == pytest.approx(trained["seconds"].mean() / 60)
+    assert passes["ours_mean"] == pytest.approx(trained["data_passes"].mean())
+    assert math.isnan(minutes["difference"])
+    assert math.isnan(passes["difference"])
+    assert "hardware not stated" in minutes["differs"]
+    shown = table.shown[table.shown["quantity"].isin(["minutes", "passes"])]
+    assert set(shown["difference"]) == {"–"}
+    assert not any("speed" in column for column in table.data.columns)
+
+
+def test_an_attack_of_other_steps_is_another_attack(tmp_path):
+    resolved = suite(evaluation={"attacks": ["clean", "pgd-20", "margin-20"]})
+    found = literature.literature(resolved, runs_of(tmp_path, resolved)).data
+    assert set(found["quantity"]) == {"clean", "margin-20", "passes", "minutes"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"threat": {"eps": "4/255"}},
+        {"network": {"name": "wide_resnet34_10"}},
+        {"network": {"name": "preact_resnet18", "activation": "silu"}},
+        {"datasets": ["cifar100"]},
+        {"evaluation": {"attacks": ["pgd-20"]}},
+    ],
+)
+def test_nothing_is_compared_with_another_ball_network_activation_data_set_or_attack(tmp_path, changes):
+    resolved = suite(**changes)
+    found = literature.literature(resolved, runs_of(tmp_path, resolved))
+    assert len(found.data) == 0
+    assert list(found.data.columns) == literature.DATA
+    assert found.files()["literature.csv"].startswith("dataset,variant,")
+    assert found.caption == literature.NONE
+    assert literature.literature_figure(resolved, runs_of(tmp_path, resolved)) is None
+    assert literature.literature_text(resolved, runs_of(tmp_path, resolved)) is None
+
+
+def test_each_published_network_has_lines_of_its_own_where_several_are_known(tmp_path, monkeypatch):
+    resolved = suite()
+    rows, sources = read_published()
+    other = rows[(rows["method"] == "pgd-7") & (rows["source"] == "DEAT table 1")].assign(
+        source="RobustBench Zhang2019You"
+    )
+    monkeypatch.setattr(literature, "read_published", lambda: (pd.concat([rows, other]), sources))
+    found = literature.literature(resolved, runs_of(tmp_path, resolved)).data
+    assert list(found.loc[found["quantity"] == "autoattack", "source"]) == ["DEAT table 1", "RobustBench Zhang2019You"]
+
+
+def test_settings_that_differ_are_named_and_those_that_agree_are_not(tmp_path):
+    free = {"label": "free-8", "method": "free"}
+    training = {"epochs": 15, "batch_size": 128, "lr": 0.1, "schedule": {"name": "cyclic"}}
+    attacks = [
+        "clean",
+        {"name": "pgd-100", "restarts": 3, "step_size": "0.5 eps"},
+        {"name": "autoattack", "images": 128},
+    ]
+    resolved = suite(free, training=training, evaluation={"attacks": attacks})
+    found = literature.literature(resolved, runs_of(tmp_path, resolved))
+    said = line(found, "free-8", "pgd-100")["differs"]
+    for phrase in (
+        "50 epochs, ours 15",
+        "lr 0.05, ours 0.1",
+        "schedule multistep (milestones [0.5, 0.8], factor 0.1), ours cyclic",
+        "checkpoint: best margin PGD-10 accuracy on 2560 test images",
+        "perturbation reset for each minibatch",
+        "our pgd-100 has 3 restarts",
+        "our pgd-100 has steps of 0.5 eps",
+    ):
+        assert phrase in said
+    assert "batch size" not in said
+    assert "our autoattack on 128 of 10000 test images" in line(found, "free-8", "autoattack")["differs"]
+
+    alike = suite(free | {"options": {"carry": False}})
+    said = line(literature.literature(alike, runs_of(tmp_path / "alike", alike)), "free-8", "autoattack")["differs"]
+    assert "epochs" not in said
+    assert "schedule" not in said
+    assert "reset" not in said
+
+
+def test_what_a_source_does_not_state_is_said_to_be_not_stated(table):
+    said = line(table, "fast", "autoattack")["differs"]
+    for phrase in ("epochs not stated", "schedule not stated", "checkpoint rule not stated"):
+        assert phrase in said
+
+
+def test_every_letter_of_a_line_is_explained_below_the_table(table):
+    letters = {letter for cell in table.shown["differs"] for letter in cell.split(", ")}
+    assert letters == {note.partition(": ")[0] for note in table.notes if note[1:2] == ":"}
+    for row, cell in zip(table.data["differs"], table.shown["differs"], strict=True):
+        assert len(row.split("; ")) == len(cell.split(", "))
+
+
+def test_variants_without_a_counterpart_are_named(table):
+    assert (
+        "Without a published counterpart on cifar10: pgd+mplus, free+mplus, fast+mplus, yopo+mplus, deat-d."
+        in table.notes
+    )
+
+
+def test_collapsed_runs_are_in_one_line_and_left_out_of_another_and_diverged_ones_in_none(cifar10, table):
+    _, runs = cifar10
+    values = 100 * runs[(runs["variant"] == "fast") & (runs["attack"] == "autoattack")].set_index("seed")["accuracy"]
+    assert line(table, "fast", "autoattack")["ours_mean"] == pytest.approx(values.mean())
+    healthy = line(table, "fast", "autoattack", counted="not collapsed")
+    assert healthy["ours_mean"] == pytest.approx(values[[0, 1]].mean())
+    assert line(table, "yopo-5-3", "autoattack")["n"] == 2
+    assert set(table.data.loc[table.data["counted"] == "not collapsed", "variant"]) == {"fast"}
+    text = " ".join(table.notes)
+    assert "collapsed, left out of the lines that say so: fast seed 2" in text
+    assert "diverged, in no mean: yopo-5-3 seed 1" in text
+
+
+def test_the_quick_suite_has_an_empty_table_that_says_so(tmp_path):
+    resolved = resolved_suite()
+    runs = collate(resolved, write_results(tmp_path, resolved)).runs
+    found = literature.literature(resolved, runs)
+    assert len(found.shown) == 0
+    assert literature.NONE in found.files()["literature.md"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("steps_rule,", "", 1), "line 1: no column steps_rule"),
+        (lambda text: text.replace("85.1,83.1", "85.1 %,83.1", 1), "line 2, column accuracy_percent: '85.1 %'"),
+        (lambda text: text.replace("47.17,83.1", "nan,83.1", 1), "line 3, column accuracy_percent: 'nan'"),
+        (lambda text: text.replace("85.1,83.1", ",83.1", 1), "line 2, column accuracy_percent: it is empty"),
+        (
+            lambda text: text.replace("DEAT table 1", "DEAT table 9", 1),
+            "line 2, column source: 'DEAT table 9' is not in",
+        ),
+        (lambda text: text.replace("85.1,83.1", "85.1,83.1,1,2", 1), "line 2: it must have as many cells"),
+        (lambda text: text + '"unfinished', "not readable as CSV"),
+    ],
+)
+def test_a_damaged_file_of_published_numbers_is_told_by_file_line_and_column(tmp_path, change, message):
+    path = tmp_path / "published.csv"
+    path.write_text(change(published.PUBLISHED.read_text()))
+    (tmp_path / SOURCES).write_text((published.PUBLISHED.parent / SOURCES).read_text())
+    with pytest.raises(UserError, match="published.csv") as error:
+        read_published(path)
+    assert message in str(error.value)
+
+
+def test_a_source_that_lacks_a_key_is_told(tmp_path):
+    path = tmp_path / "published.csv"
+    path.write_text(published.PUBLISHED.read_text())
+    (tmp_path / SOURCES).write_text("DEAT table 1: {title: a, url: b, seeds: 1, training: {}}\n")
+    with pytest.raises(UserError, match="DEAT table 1 has no key checkpoint"):
+        read_published(path)
+
+
+def test_without_published_numbers_there_is_no_match(tmp_path, cifar10):
+    assert list(matches(*cifar10, *read_published(tmp_path / "published.csv"))) == []
+
+
+def figure_of(resolved, runs):
+    with matplotlib.rc_context(RC):
+        return literature.literature_figure(resolved, runs)
+
+
+def test_the_plot_has_a_filled_mark_for_each_mean_of_ours_and_a_hollow_one_for_each_published_number(cifar10, table):
+    axes = figure_of(*cifar10).axes[0]
+    marks = {gid: [mark for mark in axes.lines if mark.get_gid() == gid] for gid in ("ours", "published")}
+    shown = table.data[table.data["quantity"] == "autoattack"]
+    healthy = shown[~((shown["variant"] == "fast") & (shown["counted"] == "all"))]
+    assert [m.get_xdata()[0] for m in marks["ours"]] == pytest.approx(list(healthy["ours_mean"]))
+    assert [m.get_xdata()[0] for m in marks["published"]] == list(healthy["published"])
+    assert all(mark.get_markerfacecolor() != "white" for mark in marks["ours"])
+    assert {(m.get_markerfacecolor(), m.get_markeredgecolor()) for m in marks["published"]} == {
+        ("white", literature.GREY)
+    }
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    assert names[:2] == ["pgd-7", "DEAT table 1"]
+    assert "RobustBench Wong2020Fast" in names
+
+
+def test_a_collapsed_run_is_shown_with_its_accuracy_and_squeezes_nothing(cifar10):
+    axes = figure_of(*cifar10).axes[0]
+    assert axes.get_xlim()[0] > 20
+    assert [text.get_text() for text in axes.texts] == ["← 0.0"]
+
+
+def test_the_plot_s_alternative_text_has_its_numbers(cifar10):
+    text = literature.literature_text(*cifar10)
+    assert "DEAT table 1 45.95 %" in text.alt
+    assert "1 of 3 collapsed" in text.alt
+
+
+def test_letters_go_on_after_z():
+    assert [literature._letter(i) for i in (0, 25, 26, 27, 52)] == ["a", "z", "aa", "ab", "ba"]
