@@ -2,13 +2,14 @@
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
 
-from evaluation import autoattack
+from evaluation import autoattack, searching
 from experiment import pgd
+from experiment.pgd import Attacked
 from experiment.threat import THREATS
 
 LOSSES = {"pgd": pgd.cross_entropy, "margin": pgd.margin}
@@ -16,9 +17,13 @@ LOSSES = {"pgd": pgd.cross_entropy, "margin": pgd.margin}
 
 @dataclass
 class Verdicts:
-    """robust: (N,) bool, in the images' order; flags: what made the verdicts doubtful, in words."""
+    """What an attack came to, in the images' order.
+
+    robust: (N,) bool; adversarial: (N, C, H, W), what was made of the images; flags: what made the verdicts doubtful.
+    """
 
     robust: Tensor
+    adversarial: Tensor
     flags: list[str] = field(default_factory=list)
 
 
@@ -26,56 +31,77 @@ def attack(settings: dict, network: nn.Module, images: Tensor, labels: Tensor, s
     """Attack one chunk of images, (N, C, H, W) in [0, 1], with what a resolved suite says of an attack.
 
     network: frozen, in evaluation mode, on the images' device; seed: of this chunk.
-    The search runs on a folded copy of the network. Only adversarial images that lie inside the ball and the box and
-    are misclassified by the network itself count.
+    Only adversarial images that lie inside the ball and the box and are misclassified by the network itself count. The
+    search runs on a faster form of the network and leaves an image at its first success there, so that images whose
+    success the network itself does not confirm are attacked once more, on the network itself.
     """
-    name, eps = settings["name"], settings["threat"]["eps"]
-    generator = torch.Generator(images.device).manual_seed(seed)
-    threat = THREATS[settings["threat"]["norm"]](eps, generator)
-    flags: list[str] = []
-    search = folded(network)
-    if name == "clean":
-        adversarial = images
-    elif name == "autoattack":
-        adversarial, flags = autoattack.attack(search, images, labels, eps=eps, seed=seed)
-    elif name == "fgsm":
-        adversarial = pgd.attack(search, images, labels, threat, steps=1, step_size=eps, random_start=False).adversarial
-    else:
-        kind, steps = re.fullmatch(r"(pgd|margin)-(\d+)", name).groups()
-        adversarial = pgd.attack(
-            search,
-            images,
-            labels,
-            threat,
-            steps=int(steps),
-            step_size=settings["step_size"],
-            restarts=settings["restarts"],
-            loss=LOSSES[kind],
-        ).adversarial
-    return verify(network, images, adversarial, labels, threat, flags)
+    threat, batch_size = threat_of(settings, images, seed), searching.batch_size(network, images)
+    check = partial(verify, network, threat=threat, batch_size=batch_size)
+    if settings["name"] == "clean":
+        return check(images, images, labels, flags=[])
+    with searching.tf32(images.device):
+        found, flags = search(settings, searching.searched(network), images, labels, seed, batch_size)
+    verdicts = check(images, found.adversarial, labels, flags=flags)
+    refuted = verdicts.robust & ~found.robust & threat.admits(images, found.adversarial)
+    if refuted.any():
+        few = images[refuted]
+        found, flags = search(settings, network, few, labels[refuted], seed, batch_size)
+        again = check(few, found.adversarial, labels[refuted], flags=flags)
+        verdicts.robust[refuted], verdicts.adversarial[refuted] = again.robust, again.adversarial
+        left = int((again.robust & ~found.robust & threat.admits(few, found.adversarial)).sum())
+        doubt = [f"{left} successes of the search were not confirmed and count as robust"] if left else []
+        verdicts.flags += [flag for flag in again.flags + doubt if flag not in verdicts.flags]
+    return verdicts
 
 
-def folded(network: nn.Module) -> nn.Module:
-    """The same function up to rounding, with batch norms folded into the convolutions that they follow: it is cheaper.
+def search(
+    settings: dict, network: nn.Module, images: Tensor, labels: Tensor, seed: int, batch_size: int
+) -> tuple[Attacked, list[str]]:
+    """What an attack finds on this network, still to be verified, and what made it doubtful.
 
-    A network that cannot be traced is returned as it is.
+    batch_size: images shown to the network at a time, fewer where a GPU's memory does not suffice.
     """
-    try:
-        return fuse(network)
-    except torch.fx.proxy.TraceError:
-        return network
+
+    def of(batch_size: int) -> tuple[Attacked, list[str]]:
+        if settings["name"] == "autoattack":
+            eps = settings["threat"]["eps"]
+            return autoattack.attack(network, images, labels, eps=eps, seed=seed, batch_size=batch_size)
+        options, threat = pgd_options(settings), threat_of(settings, images, seed)
+        return pgd.attack(network, images, labels, threat, **options, batch_size=batch_size), []
+
+    return searching.fitting(of, batch_size)
 
 
-def verify(network, images: Tensor, adversarial: Tensor, labels: Tensor, threat, flags: list[str]) -> Verdicts:
+def pgd_options(settings: dict) -> dict:
+    """The options that make `experiment.pgd.attack` FGSM, PGD or margin PGD with these settings."""
+    if settings["name"] == "fgsm":
+        return {"steps": 1, "step_size": settings["threat"]["eps"], "random_start": False}
+    kind, steps = re.fullmatch(r"(pgd|margin)-(\d+)", settings["name"]).groups()
+    return {"steps": int(steps), "loss": LOSSES[kind]} | {key: settings[key] for key in ("step_size", "restarts")}
+
+
+def threat_of(settings: dict, images: Tensor, seed: int):
+    """An attack's threat model; it draws from `seed`, on the images' device."""
+    norm, eps = settings["threat"]["norm"], settings["threat"]["eps"]
+    return THREATS[norm](eps, torch.Generator(images.device).manual_seed(seed))
+
+
+def verify(
+    network: nn.Module,
+    images: Tensor,
+    adversarial: Tensor,
+    labels: Tensor,
+    threat,
+    flags: list[str],
+    batch_size: int = 500,
+) -> Verdicts:
     """Classify clean and adversarial images anew: an image counts as robust if it and what was made of it are right.
 
     An adversarial image outside the threat model does not count, and is flagged.
     """
     admitted = threat.admits(images, adversarial)
-    with torch.no_grad():
-        wrong = network(images).argmax(1) != labels
-        broken = network(adversarial).argmax(1) != labels
+    wrong, broken = (pgd.predictions(network, shown, batch_size) != labels for shown in (images, adversarial))
     outside = int((~admitted).sum())
     if outside:
         flags = [*flags, f"{outside} adversarial images outside the threat model do not count"]
-    return Verdicts(~(wrong | (broken & admitted)), flags)
+    return Verdicts(~(wrong | (broken & admitted)), adversarial, flags)

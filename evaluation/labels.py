@@ -20,6 +20,7 @@ class Label:
     x: float
     y: float
     colour: str | tuple[float, ...]
+    weight: str = "normal"
 
 
 def place_labels(axes: Axes, labels: list[Label], obstacles: np.ndarray) -> np.ndarray:
@@ -33,7 +34,7 @@ def place_labels(axes: Axes, labels: list[Label], obstacles: np.ndarray) -> np.n
     frame = axes.bbox.get_points()
     placed = np.empty((0, 2, 2))
     for label in sorted(labels, key=lambda label: -label.y):
-        look = {"color": label.colour, "fontsize": 9, "ha": "center", "va": "center"}
+        look = {"color": label.colour, "weight": label.weight, "fontsize": 9, "ha": "center", "va": "center"}
         text = axes.annotate(label.text, (label.x, label.y), xytext=(0, 0), textcoords="offset points", **look)
         text.set_in_layout(False)
         extent = text.get_window_extent()

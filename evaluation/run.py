@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from evaluation.attacks import attack
-from experiment import models, precision, provenance, record, weights
+from experiment import models, precision, provenance, record, slots, weights
 from experiment.data import DATASETS, load_split
 from experiment.errors import told
 from experiment.lock import turn
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
             torch.set_num_threads(options.threads)
         run = suite.run(options.run)
         folder = options.results / suite.name / run.folder
-        with turn(folder / "evaluate" / f".{options.attack}.lock"):
+        with turn(folder / "evaluate" / f".{options.attack}.lock"), slots.gpu():
             result = evaluate(suite, run, options.attack, folder)
         shown = "not evaluated, the run diverged" if result["accuracy"] is None else f"{result['accuracy']:.1%}"
         print(f"evaluated {run.folder} {options.attack}: {shown}", flush=True)
@@ -116,7 +116,7 @@ def in_chunks(settings, network, images, labels, parts: Path, identity: dict) ->
             x = images[start : start + CHUNK].to(device).float().div_(255)
             y = labels[start : start + CHUNK].to(device)
             began = time.perf_counter()
-            verdicts = attack(settings, network, x, y, seed=settings["seed"] * 1_000_003 + start)
+            verdicts = attack(settings, network, x, y, seed=chunk_seed(settings, start))
             stored = {"robust": verdicts.robust.tolist(), "flags": verdicts.flags, "identity": identity}
             stored["seconds"] = time.perf_counter() - began
             record.write_atomically(file, json.dumps(stored).encode())
@@ -124,6 +124,11 @@ def in_chunks(settings, network, images, labels, parts: Path, identity: dict) ->
         flags += [flag for flag in stored["flags"] if flag not in flags]
         seconds += stored["seconds"]
     return np.array(robust, bool), flags, seconds
+
+
+def chunk_seed(settings: dict, start: int) -> int:
+    """The seed of the chunk of test images that begins with number `start`."""
+    return settings["seed"] * 1_000_003 + start
 
 
 def finished_chunk(file: Path, identity: dict) -> dict | None:

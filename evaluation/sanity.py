@@ -9,7 +9,8 @@ Two kinds, both from records alone:
 - What an attack warned of. Every flag stays in the record, in runs.csv and under the table. It also makes the run
   suspect unless it cannot matter: dead units give healthy networks a few points of zero gradient, and on a hundred
   images Square is said to have improved on the others when it broke one. So zero gradients count from 5 % of a batch,
-  Square's gain and adversarial images outside the threat model above the half point or one image.
+  Square's gain, adversarial images outside the threat model and successes that the network itself does not confirm
+  above the half point or one image.
 """
 
 import re
@@ -17,8 +18,6 @@ from collections.abc import Iterator, Mapping
 from itertools import permutations
 
 import numpy as np
-
-from evaluation.autoattack import BATCH_SIZE
 
 TOLERANCE = 0.005  # of the images
 MASKED_GAP = 0.10
@@ -45,11 +44,11 @@ def suspicions(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.nda
 
 def matters(flag: str, images: int) -> bool:
     """Whether an attack's flag makes the accuracy over that many images doubtful; one that is not known does."""
-    if found := re.search(r"there are (\d+) points with zero gradient", flag):
-        return int(found[1]) > ZERO_GRADIENTS * min(images, BATCH_SIZE)
+    if found := re.search(r"there are (\d+) points of up to (\d+) with zero gradient", flag):
+        return int(found[1]) > ZERO_GRADIENTS * min(images, int(found[2]))
     if found := re.search(r"Square Attack has decreased the robust accuracy of ([\d.]+)%", flag):
         return round(float(found[1]) / 100 * images) > allowed(images)
-    if found := re.match(r"(\d+) adversarial images outside the threat model", flag):
+    if found := re.match(r"(\d+) (adversarial images outside the threat model|successes of the search) ", flag):
         return int(found[1]) > allowed(images)
     return True
 

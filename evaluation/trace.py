@@ -45,7 +45,7 @@ def trace(resolved: dict, results: Path, table: str, variant: str, column: str |
     if column is not None and column not in known:
         raise UserError(f"the table {table} has no column {column!r} to trace; it has {', '.join(known)}")
     for name in known if column is None else [column]:
-        for line in lines:
+        for line in (line for line in lines if name in line):
             label = ", ".join(line[key] for key in ("dataset", "variant", "hardware") if key in line)
             yield f"{table}, {label}, {name}: {line[name]}"
     yield f"{built[table].caption}"
@@ -89,6 +89,9 @@ def _lines(table: Table, variant: str, resolved: dict) -> list[dict]:
     if variant not in labels:
         raise UserError(f"suite {resolved['suite']} has no variant {variant!r}; it has {', '.join(labels)}")
     lines = [line for line in table.shown.to_dict("records") if line["variant"].partition(", not ")[0] == variant]
+    if table.detail is not None:  # columns that only the page of Markdown shows, on demand
+        more = {(row.get("dataset"), row["variant"]): row for row in table.detail.to_dict("records")}
+        lines = [more.get((line.get("dataset"), line["variant"]), {}) | line for line in lines]
     if not lines:
         raise UserError(f"the table {table.name} has no line for {variant!r}, a variant that names no base")
     return lines

@@ -17,7 +17,7 @@ from experiment.lock import turn
 
 ROOT = Path(__file__).resolve().parent.parent
 CIFAR10 = ROOT / "data" / "cifar-10-batches-py"
-PARTS = ("Snakefile", "configs", "profiles", "experiment", "methods", "training", "evaluation")
+PARTS = ("Snakefile", "CITATION.cff", "configs", "profiles", "experiment", "methods", "training", "evaluation")
 TINY = {
     "suite": "tiny",
     "datasets": ["digits"],
@@ -107,7 +107,7 @@ def test_a_suite_ends_in_tables_and_plots_of_every_variant(finished):
         for kind in ("csv", "md", "tex"):
             assert (results / "tables" / f"{table}.{kind}").stat().st_size > 0
     plots = {path.name for path in (results / "plots").iterdir()}
-    assert {"accuracy_vs_seconds.svg", "accuracy_vs_passes.png", "steps_per_epoch.svg"} <= plots
+    assert {"accuracy_vs_seconds.svg", "accuracy_vs_passes.png", "training.svg"} <= plots
 
 
 def test_the_terminal_says_what_runs_how_much_is_done_and_ends_with_the_table(finished):
