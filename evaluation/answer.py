@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from evaluation.captions import RUN, describe_runs, headline_attack, suspects
+from evaluation.captions import RUN, changed, describe_runs, headline_attack, suspects
 from evaluation.effect import mplus_effect
 from evaluation.front import standings
 from evaluation.typeset import signed
@@ -43,7 +43,7 @@ def _mplus(resolved: dict, effects: pd.DataFrame) -> str:
         for column, word in (("passes_speedup_mean", "fewer"), ("seconds_speedup_mean", "faster"))
         if cheaper[column].notna().any()
     ]
-    cost = f"M+ saves passes in {len(cheaper)} of {_counted(len(effects), 'comparison')}"
+    cost = f"{changed(resolved)} saves passes in {len(cheaper)} of {_counted(len(effects), 'comparison')}"
     cost += f" ({', '.join(sizes)})" if sizes else ""
     phrases = []
     for verdict, phrase in PHRASES.items():

@@ -39,6 +39,11 @@ def is_mplus(variant: dict) -> bool:
     return variant["steps"]["rule"].startswith("mplus")
 
 
+def changed(resolved: dict) -> str:
+    """What is compared with its base: "M+", or "the variant" in a suite where bases are of other variants too."""
+    return "M+" if all(is_mplus(variant) for variant in resolved["variants"] if variant.get("base")) else "the variant"
+
+
 def format_eps(eps: float) -> str:
     """ "8/255" where eps is a whole number of 255ths, else the number."""
     pixels = round(eps * 255)

@@ -8,6 +8,7 @@ from evaluation.captions import (
     NOTHING,
     attack_names,
     by_variant,
+    changed,
     describe_attacks,
     describe_protocol,
     describe_sources,
@@ -59,12 +60,13 @@ def mplus_effect(resolved: dict, runs: pd.DataFrame) -> Table:
 
 
 def _caption(resolved: dict, runs: pd.DataFrame, attack: str, margin: float) -> list[str]:
+    other = changed(resolved)
     return [
-        "What M+ changes, base and M+ paired by seed and by image.",
+        f"What {other} changes, base and {other} paired by seed and by image.",
         describe_protocol(resolved, runs),
-        "Fewer passes and faster: base divided by M+, geometric mean over seeds [95 % t interval on the log scale, "
-        "where seeds differ]; the time only where both ran on the same hardware.",
-        f"{attack}: M+ minus base in points [95 % interval for other seeds and other images, as both are samples: "
+        f"Fewer passes and faster: base divided by {other}, geometric mean over seeds [95 % t interval on the log "
+        "scale, where seeds differ]; the time only where both ran on the same hardware.",
+        f"{attack}: {other} minus base in points [95 % interval for other seeds and other images, as both are samples: "
         "crossed random effects with Satterthwaite's degrees of freedom].",
         f"Verdict: equivalent if the 90 % interval of that kind lies within ± {margin:g} point{'s' * (margin != 1)} "
         "(two one-sided tests at 5 %), else weaker or stronger if the 95 % interval leaves out zero; cheaper if every "

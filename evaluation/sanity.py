@@ -1,6 +1,9 @@
 """Signs that a run's robust accuracy is not to be believed; a run with any of them is `suspect`.
 
-Two kinds, both from records alone:
+Three kinds, all from records alone:
+
+- A network that learnt nothing. Its clean accuracy is that of guessing, and so are its robust ones: a mean with it in
+  describes no network.
 
 - Attacks that disagree. On the same images (the first n that both had) a stronger attack must not leave more images
   robust than a weaker one, up to half a point or one image, whichever is more: clean >= fgsm >= pgd-K, margin-K >=
@@ -19,8 +22,11 @@ from itertools import permutations
 
 import numpy as np
 
+from experiment.data import DATASETS
+
 TOLERANCE = 0.005  # of the images
 MASKED_GAP = 0.10
+GUESSING = 1.25  # times the accuracy of a network that always says the same
 ZERO_GRADIENTS = 0.05  # of a batch
 KINDS = {"clean": 0, "fgsm": 1, "pgd": 2, "margin": 2, "autoattack": 3}  # from weak to strong
 
@@ -31,6 +37,7 @@ def suspicions(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.nda
     evaluations: the records that have an accuracy, by attack; verdicts: (images,) bool of the same, in test-set order.
     """
     return [
+        *_guessing(evaluations, verdicts),
         *_disorder(evaluations, verdicts),
         *_masked(evaluations, verdicts),
         *(
@@ -56,6 +63,13 @@ def matters(flag: str, images: int) -> bool:
 def allowed(images: int) -> int:
     """How many images two attacks may differ by in the wrong direction."""
     return max(1, int(TOLERANCE * images))
+
+
+def _guessing(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndarray]) -> Iterator[str]:
+    if "clean" in evaluations:
+        accuracy, chance = verdicts["clean"].mean(), 1 / DATASETS[evaluations["clean"]["dataset"]].classes
+        if accuracy <= GUESSING * chance:
+            yield f"clean accuracy is {accuracy:.1%}, hardly above the {chance:.1%} of guessing"
 
 
 def _disorder(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndarray]) -> Iterator[str]:

@@ -18,7 +18,7 @@ SQUARE = "Square Attack has decreased the robust accuracy of {:.2%}. This might 
 
 def evaluation(name, *, flags=(), images=400, step_size=0.025, restarts=1):
     settings = {"name": name, "step_size": step_size, "restarts": restarts, "threat": {"norm": "linf", "eps": 0.1}}
-    return {"settings": settings, "flags": list(flags), "images": images}
+    return {"dataset": "digits", "settings": settings, "flags": list(flags), "images": images}
 
 
 def judge(robust, images=400, **changed):
@@ -30,6 +30,11 @@ def judge(robust, images=400, **changed):
 
 def test_a_run_whose_attacks_fall_in_line_is_not_suspect():
     assert judge({"clean": 390, "fgsm": 300, "pgd_20": 280, "pgd_100": 279, "margin_20": 282, "autoattack": 260}) == []
+
+
+def test_a_network_that_guesses_among_ten_classes_makes_a_run_suspect():
+    assert judge({"clean": 51}) == []
+    assert judge({"clean": 50, "pgd_20": 40}) == ["clean accuracy is 12.5%, hardly above the 10.0% of guessing"]
 
 
 @pytest.mark.parametrize(
