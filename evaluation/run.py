@@ -41,7 +41,8 @@ def main(arguments: list[str] | None = None) -> None:
             torch.set_num_threads(options.threads)
         run = suite.run(options.run)
         folder = options.results / suite.name / run.folder
-        with turn(folder / "evaluate" / f".{options.attack}.lock"), slots.gpu():
+        with turn(folder / "evaluate" / f".{options.attack}.lock"), slots.gpu() as slot:
+            provenance.check_slot(slot)
             result = evaluate(suite, run, options.attack, folder)
         shown = "not evaluated, the run diverged" if result["accuracy"] is None else f"{result['accuracy']:.1%}"
         print(f"evaluated {run.folder} {options.attack}: {shown}", flush=True)

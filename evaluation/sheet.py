@@ -90,7 +90,8 @@ def main(arguments: list[str] | None = None) -> None:
         suite = Suite.load(options.suite)
         if options.threads:
             torch.set_num_threads(options.threads)
-        with slots.gpu():
+        with slots.gpu() as slot:
+            provenance.check_slot(slot)
             for dataset in options.dataset or suite.datasets:
                 print(f"Sheet: {os.path.relpath(make(suite, dataset, options.results / suite.name))}", flush=True)
 

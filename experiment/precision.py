@@ -15,7 +15,7 @@ def resolve(precision: str, device: torch.device) -> str:
     auto is bf16 on a device that has it, a CPU or a GPU, and fp32 elsewhere; tf32 is a GPU's own, and fp32 on a CPU.
     """
     gpu = device.type == "cuda"
-    has_bf16 = torch.cuda.is_bf16_supported() if gpu else _cpu_has_bf16()
+    has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if gpu else _cpu_has_bf16()
     if precision == "auto":
         return "bf16" if has_bf16 else "fp32"
     if precision == "bf16" and not has_bf16:

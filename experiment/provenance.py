@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from experiment.errors import UserError
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "torchvision", "pyautoattack", "numpy", "scipy", "scikit-learn", "snakemake")
 ENGINE = ("experiment/**/*.py", "methods/*.py", "training/**/*.py", "evaluation/**/*.py")  # what every method shares
@@ -28,6 +30,15 @@ def now() -> str:
 def device() -> torch.device:
     """The GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_slot(slot: str | None) -> None:
+    """Raise UserError where PyTorch sees a GPU but no slot of one could be taken: jobs would run on it all at once."""
+    if slot is None and torch.cuda.is_available():
+        raise UserError(
+            "PyTorch sees a GPU that nvidia-smi does not list, so that jobs cannot take turns on it; make nvidia-smi "
+            "work, or set CUDA_VISIBLE_DEVICES to nothing to compute on the CPU"
+        )
 
 
 def collect(where: torch.device, precision: str, started: str, suite: Mapping, method: str) -> dict:

@@ -59,8 +59,8 @@ def _names(ids: dict[str, str]) -> list[str]:
     if (outside := os.environ.get(VISIBLE)) is None:
         return list(ids)
     names = [name.strip() for name in outside.split(",")]
-    end = next((place for place, name in enumerate(names) if name in ("", "-1")), len(names))  # CUDA reads no further
-    return names[:end] if ids else []
+    unknown = (place for place, name in enumerate(names) if not name or (name[0] in "-0123456789" and name not in ids))
+    return names[: next(unknown, len(names))] if ids else []  # CUDA reads no further
 
 
 def _ids() -> dict[str, str]:

@@ -24,11 +24,12 @@ class CudaGraphs:
     """Records what is launched on a GPU as CUDA graphs, whose memory is one pool.
 
     generator: where what is recorded draws its random numbers; each replay advances it, as running it would have.
+    stream: where recordings are made, a new one by default; libraries keep memory for each, for ever.
     """
 
-    def __init__(self, device: torch.device, generator: torch.Generator):
+    def __init__(self, device: torch.device, generator: torch.Generator, stream: torch.cuda.Stream | None = None):
         self._generator = generator
-        self._stream = torch.cuda.Stream(device)
+        self._stream = stream or torch.cuda.Stream(device)
         self._newest: torch.cuda.CUDAGraph | None = None  # kept, since a pool ends with the last graph in it
 
     def warm_up(self, function: Callable[[], None]) -> None:
@@ -51,7 +52,7 @@ class CudaGraphs:
             # The outer context is for a failure, which leaves torch.cuda.graph before it gives its stream back.
             with (
                 torch.cuda.stream(torch.cuda.current_stream()),
-                torch.cuda.graph(graph, stream=self._stream, **shared),
+                torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local", **shared),
             ):
                 function()
         except RuntimeError:
@@ -97,6 +98,11 @@ class Minibatches:
         self._recordings: dict[tuple[Effort, torch.Size], Recording | None] = {}  # None: step by step
         self._inputs: dict[torch.Size, tuple[Tensor, Tensor]] = {}  # images and labels that recordings read
         self._rates: dict[int, tuple[Tensor, ...]] = {}  # learning rates that optimizers read, by updates a minibatch
+
+    @property
+    def recorded(self) -> bool:
+        """Whether minibatches are trained from recordings."""
+        return any(recording is not None for recording in self._recordings.values())
 
     def are_new(self, images: Tensor, effort: Effort) -> bool:
         """Whether minibatches like this one are still to be prepared for."""

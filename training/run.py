@@ -36,7 +36,8 @@ def main(arguments: list[str] | None = None) -> None:
         run = suite.run(options.run)
         print(f"train     {run.folder}", flush=True)
         folder = options.results / suite.name / run.folder
-        with turn(folder / ".lock"), slots.gpu():
+        with turn(folder / ".lock"), slots.gpu() as slot:
+            provenance.check_slot(slot)
             summary = train(suite, run, folder)
         print(f"trained   {run.folder}: {summary}", flush=True)
 
@@ -107,6 +108,7 @@ def cost(trainer: Trainer) -> dict:
         "peak_memory_bytes": memory.bytes,
         "peak_memory_of": memory.of,
         "warmup_seconds": trainer.clock.warmup_seconds,
+        "cuda_graphs": trainer.cuda_graphs,
         "parts": trainer.parts,
     }
 

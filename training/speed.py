@@ -20,14 +20,17 @@ from statistics import median
 
 import torch
 from tabulate import tabulate
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiment import models, precision, provenance, record
 from experiment.data import DATASETS, load_split, train_validation_split
 from experiment.errors import UserError, told
 from experiment.suite import Run, Suite
+from methods import load
 from training.bare import BareLoop, backwards
 from training.batches import Batches
+from training.capture import CudaGraphs
 from training.clock import synchronize
 from training.trainer import Trainer
 from training.usual import UsualLoop, loader
@@ -40,7 +43,8 @@ suite: training.run; again: the same once more in each repeat, so the noise. usu
 transforms, loss.backward() in the attack, .item() every minibatch. bare: the suite's passes and updates alone.
 Medians over {repeats} repeats; spread: (highest - lowest) / median. A pass: a forward and a backward of a minibatch.
 data: loading and augmentation, as a share of an epoch. x floor: the time, in units of what the passes' operations take
-at the device's highest measured rate ({rate}). memory: the highest use while it ran, of {memory_of}."""
+at the device's highest measured rate ({rate}). memory: the highest use while it ran, of {memory_of},
+and with what the other loops keep."""
 
 
 class Bench:
@@ -55,7 +59,9 @@ class Bench:
         images, labels, *_ = split
         training = run.spec["training"]
         self.batch_size, augmentation = training["batch_size"], self._dataset.augmentation
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         trainer = self._trainer(COUNTED_IMAGES)
+        self._method_state: dict[str, Tensor] = {}
         self.precision, effort = trainer.precision, trainer.rule.effort_for(0)
         trainer.learner.network.train()
         few = next(trainer.batches.epoch(0))
@@ -67,15 +73,25 @@ class Bench:
         self.whole_minibatches = len(images) // self.batch_size
         self._fixed = next(self._batches.epoch(0))
         pictures = loader(images, labels, self.batch_size, augmentation, pin_memory=device.type == "cuda")
-        method = self._trainer(COUNTED_IMAGES).method  # with a state of its own
+        method = load(run.spec["method"])(trainer.method.threat, **run.spec["options"])  # with a state of its own
         self._usual = UsualLoop(self._network(), method, effort, training, pictures, device)
         network = self._network().to(device, memory_format=torch.channels_last)
         self._bare = BareLoop(network, calls, self.precision == "bf16")
 
+    @property
+    def usual_precision(self) -> str:
+        """The usual loop's: PyTorch's own mixture."""
+        return "fp32" if self._stream is None else "fp32, convolutions in TF32"
+
     def suite(self, minibatches: int) -> tuple[float, int]:
         """Seconds and peak memory by the suite's own clock, which validation and warm-up are outside of."""
         trainer = self._trainer(minibatches * self.batch_size)
+        # The minibatch in which a method makes its state is trained step by step; here it goes on, as if resumed.
+        trainer.method.state = {name: tensor.clone() for name, tensor in self._method_state.items()}
         trainer.train()
+        self._method_state = trainer.method.state
+        if self._stream is not None and not trainer.cuda_graphs:
+            print(f"training.speed: {self.run.variant} is trained step by step", file=sys.stderr, flush=True)
         return trainer.clock.seconds, trainer.clock.memory.bytes
 
     def usual(self, minibatches: int) -> tuple[float, int]:
@@ -97,7 +113,12 @@ class Bench:
         split = (*(tensor[:images] for tensor in train), *(tensor[:COUNTED_IMAGES] for tensor in validation))
         spec = copy.deepcopy(self.run.spec)
         spec["training"] |= {"epochs": 1, "validation_steps": 1}
-        return Trainer(spec, split, self._device, self._scratch / "none", float("inf"), log=lambda line: None)
+        stream = self._stream
+        return Trainer(
+            *(spec, split, self._device, self._scratch / "none", float("inf")),
+            log=lambda line: None,
+            recorder=lambda device, generator: CudaGraphs(device, generator, stream) if stream else None,
+        )
 
     def _network(self) -> torch.nn.Module:
         network, dataset = self.run.spec["network"], self._dataset
@@ -175,6 +196,8 @@ def measure_run(bench: Bench, repeats: int, device: torch.device, rates: dict[st
     for _ in range(repeats):
         for name, loop in loops.items():
             gc.collect()
+            if device.type == "cuda" and name in ("usual", "bare"):
+                loop(1)  # what was recorded before it has emptied the allocator's cache
             results[name].append(loop(count))
         data.append(bench.data())
         rates[bench.precision] = max(rates.get(bench.precision, 0), matrix_rate(device, bench.precision))
@@ -193,7 +216,7 @@ def row(bench: Bench, name: str, results: list[tuple[float, int]], count: int, u
         "dataset": bench.run.dataset,
         "variant": bench.run.variant,
         "loop": name,
-        "precision": "fp32" if name == "usual" else bench.precision,
+        "precision": bench.usual_precision if name == "usual" else bench.precision,
         "minibatches": count,
         "batch_size": bench.batch_size,
         "passes": bench.passes * count,

@@ -130,6 +130,11 @@ class Trainer:
             return last, self.learner.network.state_dict()
         return self.best["epoch"], self.best["weights"]
 
+    @property
+    def cuda_graphs(self) -> bool:
+        """Whether minibatches were recorded, and not trained step by step."""
+        return self._minibatches.recorded
+
     def _train_batch(self, images, labels, effort) -> None:
         training, updates = self.spec["training"], self.method.updates(effort)
         minibatches = training["epochs"] * len(self.batches)
@@ -164,6 +169,8 @@ class Trainer:
 
     def _validate(self) -> Accuracies:
         """What the validation split says after the epoch, noted: the best weights so far, and a collapse."""
+        # Its batches shrink from step to step, and kernels would be chosen by timing for each size anew.
+        timing, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
         validation = validate(
             self.learner.network,
             self._val_images,
@@ -172,6 +179,7 @@ class Trainer:
             self.spec["training"]["validation_steps"],
             seeded(self.device, self.spec["seed"], VALIDATION, self._epoch),
         )
+        torch.backends.cudnn.benchmark = timing
         if self.best is None or validation.pgd > self.best["pgd_accuracy"]:
             weights = {name: tensor.clone() for name, tensor in self.learner.network.state_dict().items()}
             self.best = {"epoch": self._epoch, "pgd_accuracy": validation.pgd, "weights": weights}

@@ -27,6 +27,7 @@ class Fast(Method):
 
     def start_of(self, images):
         if self.start == "previous":
-            carried = self.state.setdefault("delta", torch.zeros_like(images))
-            return self.threat.box(images, carried[: len(images)])
+            if "delta" not in self.state:
+                self.state["delta"] = torch.zeros_like(images)
+            return self.threat.box(images, self.state["delta"][: len(images)])
         return self.threat.random_start(images) if self.start == "random" else torch.zeros_like(images).requires_grad_()

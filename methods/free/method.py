@@ -17,7 +17,9 @@ class Free(Method):
     least_steps = 1
 
     def train_batch(self, learner, images, labels, effort):
-        carried = self.state.setdefault("delta", torch.zeros_like(images))
+        if "delta" not in self.state:
+            self.state["delta"] = torch.zeros_like(images)
+        carried = self.state["delta"]
         delta = self.threat.project(carried[: len(images)])
         for _ in range(effort.steps):
             logits = learner((images + delta).clamp(0, 1))

@@ -86,6 +86,19 @@ def test_verdicts_are_those_of_a_naive_attack_that_leaves_no_image_early(seed, *
     assert run(seed, network, images, labels, **settings).robust.tolist() == expected
 
 
+@given(seed=seeds, batch_size=st.integers(1, 5), **settings_of_an_attack)
+def test_neither_draws_nor_verdicts_depend_on_the_batch_size(seed, batch_size, **settings):
+    network, images, labels = problem(seed)
+    whole = run(seed, network, images, labels, **settings)
+    sizes = []
+    network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    parts = run(seed, network, images, labels, batch_size=batch_size, **settings)
+    assert max(sizes) <= batch_size
+    assert torch.equal(parts.robust, whole.robust)
+    if settings["steps"] == 0:  # later on, rounding may turn the sign of a gradient that is all but zero
+        torch.testing.assert_close(parts.adversarial, whole.adversarial, rtol=0, atol=1e-12)
+
+
 def test_the_problems_have_broken_and_robust_images_to_tell_apart():
     settings = {"steps": 5, "step_size": 0.05, "eps": 0.1, "restarts": 1, "random_start": True, "loss": "margin"}
     robust, clean = [], []

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from experiment import provenance, record
+from experiment.errors import UserError
 from experiment.suite import ROOT, Suite
 
 QUICK = Suite.load(ROOT / "configs" / "quick.yaml").resolved
@@ -165,3 +166,11 @@ def test_threads_are_in_the_label_that_cpu_times_are_compared_by(monkeypatch):
         labels.append(provenance.hardware(torch.device("cpu"))["label"])
     assert labels[0].endswith(", 1 thread")
     assert labels[1].endswith(", 2 threads")
+
+
+def test_a_gpu_that_jobs_cannot_take_turns_on_is_refused(monkeypatch):
+    provenance.check_slot(None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    provenance.check_slot("0")
+    with pytest.raises(UserError, match="nvidia-smi does not list.*CUDA_VISIBLE_DEVICES"):
+        provenance.check_slot(None)

@@ -66,7 +66,11 @@ def test_a_record_of_a_gpu_names_its_driver_and_libraries():
         (TRAIN, "weights_sha256", "abc"),
         (TRAIN, "provenance.precision", "fp8"),
         (TRAIN, "provenance.suite_sha256", "abc"),
+        (EVALUATION, "images", 0),
         (TRAIN, "cost.passes", -1),
+        (TRAIN, "cost.passes", 0),
+        (TRAIN, "cost.data_passes", 0),
+        (TRAIN, "cost.seconds", 0),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_with_its_field(content, field, value):

@@ -87,7 +87,7 @@ def test_a_gpu_has_one_slot_whatever_it_is_called(machine, monkeypatch, name):
             assert other == "0"
 
 
-@pytest.mark.parametrize(("gpus", "visible"), [(0, None), (0, "0"), (2, ""), (2, "-1")])
+@pytest.mark.parametrize(("gpus", "visible"), [(0, None), (0, "0"), (2, ""), (2, "-1"), (2, "9,0")])
 def test_where_there_is_no_gpu_to_use_no_job_waits(machine, monkeypatch, gpus, visible):
     machine(gpus)
     if visible is not None:

@@ -1,6 +1,7 @@
 """What only a GPU can show of recordings; everything else about them is rehearsed on a CPU (test_capture.py)."""
 
 import gc
+from functools import cache
 
 import pytest
 import tiny
@@ -29,6 +30,16 @@ def deterministic(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
 
 
+@cache
+def stream():
+    """One for all: libraries keep memory for each stream that they ever saw."""
+    return torch.cuda.Stream(GPU)
+
+
+def on_the_shared(recorder):
+    return lambda device, generator: recorder(device, generator, stream())
+
+
 class Refusing(CudaGraphs):
     """Can record nothing: minibatches are trained step by step, with all else as ever."""
 
@@ -45,7 +56,7 @@ def trained(data, folder, method="pgd", rule="mplus", recorder=CudaGraphs, **cha
     )
     folder.mkdir(exist_ok=True)
     spec = next(suite.runs()).spec
-    run = Trainer(spec, split, GPU, folder / "state.pt", 1000, log=log.append, recorder=recorder)
+    run = Trainer(spec, split, GPU, folder / "state.pt", 1000, log=log.append, recorder=on_the_shared(recorder))
     run.train()
     return run, log
 
