@@ -78,9 +78,9 @@ def _front(resolved: dict, runs: pd.DataFrame) -> str:
 
 def _doubts(resolved: dict, runs: pd.DataFrame, effects: pd.DataFrame) -> str:
     attack, seeds = headline_attack(resolved), len(resolved["seeds"])
-    images = runs.loc[(runs["attack"] == attack) & (runs["evaluation_status"] == "ok"), "images"]
-    counts = " or ".join(f"{count:,}" for count in sorted(images.unique())) or "no"
-    doubts = [f"All of this rests on {_counted(seeds, 'seed')} and {counts} test images"]
+    attacked = runs[(runs["attack"] == attack) & (runs["evaluation_status"] == "ok")]
+    counts = " or ".join(f"{count:,}" for count in sorted(attacked["images"].unique())) or "no"
+    doubts = [f"All of this rests on {_seeds(resolved, attacked)} and {counts} test images"]
     if not effects.empty:
         judged = effects[effects["robustness_verdict"] != "collapsed"]
         width = (judged[f"{attack}_points_high"] - judged[f"{attack}_points_low"]).median()
@@ -105,6 +105,16 @@ def _doubts(resolved: dict, runs: pd.DataFrame, effects: pd.DataFrame) -> str:
     else:
         doubts.append(f"seconds are of {len(hardware)} kinds of hardware and compare only within one")
     return "; ".join(doubts) + "."
+
+
+def _seeds(resolved: dict, attacked: pd.DataFrame) -> str:
+    """ "3 seeds", or "1 to 3 seeds" where not all variants were attacked at as many."""
+    found = attacked.groupby(["dataset", "variant"])["seed"].nunique().tolist()
+    found += [0] * (len(resolved["datasets"]) * len(resolved["variants"]) - len(found))
+    least, most = min(found), max(found)
+    if not most:
+        return "no seed"
+    return _counted(most, "seed") if least == most else f"{least} to {_counted(most, 'seed')}"
 
 
 def _names(resolved: dict, rows: pd.DataFrame) -> str:

@@ -40,7 +40,7 @@ def attack(settings: dict, network: nn.Module, images: Tensor, labels: Tensor, s
     if settings["name"] == "clean":
         return check(images, images, labels, flags=[])
     with searching.tf32(images.device):
-        found, flags = search(settings, searching.searched(network), images, labels, seed, batch_size)
+        found, flags = search(settings, searching.searched(network, images), images, labels, seed, batch_size)
     verdicts = check(images, found.adversarial, labels, flags=flags)
     refuted = verdicts.robust & ~found.robust & threat.admits(images, found.adversarial)
     if refuted.any():

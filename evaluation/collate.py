@@ -205,7 +205,7 @@ def check_evaluates(path: Path, evaluation: dict, train: dict) -> None:
         if evaluation["weights_sha256"] != train["weights_sha256"]:
             raise UserError(f"{path}: weights_sha256 is not that of train.json; evaluate the trained weights again")
         correct, images = evaluation["correct"], evaluation["images"]
-        if correct is None or correct > images or evaluation["accuracy"] != correct / max(images, 1):
+        if correct is None or correct > images or evaluation["accuracy"] != correct / images:
             raise UserError(f"{path}: accuracy is {evaluation['accuracy']} with {correct} of {images} images correct")
 
 

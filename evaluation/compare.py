@@ -1,18 +1,22 @@
 """What two folders of results of one suite say differently: `python -m evaluation.compare results/a results/b`.
 
 Made on two machines, or by two versions, of whatever configuration; what differs there is named. The exit status is for
-a CI of results: 0 when nothing changed beyond noise, 1 when something did, 2 when the folders cannot be compared.
+a CI of results: 0 when nothing that could be tested changed beyond noise, 1 when something did, 2 when the folders
+cannot be compared.
 
 - Accuracy, by variant and attack: b minus a, seeds paired, of runs that are ok on both sides. The noise is that of
   training again, pooled over variants and never taken to be less than what the images that only one side has right make
   of it (`statistics.changes`). Changed is what stays significant at 5 % after Holm's correction for all comparisons: of
-  pairs of folders without any change, about one in twenty is called changed, at most. One seed tells no noise: unknown.
+  pairs of folders without any change, about one in twenty is called changed. That assumes that the seeds of variants
+  spread alike; where one spreads much more than the others, false alarms are more frequent.
+- What cannot be tested is counted: one seed tells no noise, and a run that failed on both sides is in no mean.
 - Runs with the same weights are told apart from those trained again, and are identical if their verdicts are too.
 - Passes are counts: under a steps rule that only looks at the epoch any difference is a change; where it looks at
   training, a t test over seeds of the logarithm of b/a joins the others.
 - Seconds are shown where both ran on hardware of the same label, and decide nothing: other work on a machine moves
   them all together, which no test over seeds can see.
-- A run or an evaluation that only one folder has, and a status that differs, is a change.
+- A run or an evaluation that only one folder has, a status, a number of images, a run's specification or an attack's
+  settings that differ are a change: the folders do not measure the same. Versions and hardware by themselves are none.
 """
 
 import argparse
@@ -30,6 +34,7 @@ from scipy import stats
 
 from evaluation.captions import NOTHING
 from evaluation.collate import check_evaluates, read_verdicts
+from evaluation.protocol import completed_settings, completed_spec
 from evaluation.statistics import changes, holm, ratio_interval
 from evaluation.typeset import signed
 from experiment import record
@@ -39,6 +44,7 @@ FIXED_RULES = {"constant", "every", "amata"}  # their passes depend on the epoch
 ACCURACY_COLUMNS = ["variant", "attack", "seeds", "a", "b", "b − a", "verdict"]
 COST_COLUMNS = ["variant", "passes a", "passes b", "verdict", "seconds a", "seconds b", "seconds b / a"]
 SHOWN = 20  # lines of one kind
+ONE_SEED, OTHER_IMAGES = "unknown: one seed", "not the same images"
 
 
 @dataclass(frozen=True)
@@ -52,12 +58,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Comparison:
-    """accuracies, costs: tables as text; changed: sentences, none when nothing did; protocol: what differs in it."""
+    """accuracies, costs: tables as text; the others are sentences.
+
+    changed: none when nothing did; untested: what could not be tested; protocol, origin: what differs in what was to be
+    done, which is a change, and in what it was done with, which is none.
+    """
 
     accuracies: pd.DataFrame
     costs: pd.DataFrame
     changed: list[str]
+    untested: list[str]
     protocol: list[str]
+    origin: list[str]
 
 
 def read_folder(folder: Path, problems: list[str]) -> dict[tuple[str, str, int], Run]:
@@ -107,13 +119,16 @@ def compare(a: Mapping[tuple, Run], b: Mapping[tuple, Run]) -> Comparison:
     tested = [*accuracies, *costs]
     for row, rejected in zip(tested, holm([row["p"] for row in tested]), strict=True):
         row["verdict"] = row["verdict"] or ("changed" if rejected else "unchanged within noise")
-    changed = [f"{row['name']}: {row['change']}" for row in tested if row["verdict"] == "changed"]
+    changed = [f"{row['name']}: {row['change']}" for row in tested if row["verdict"] in ("changed", OTHER_IMAGES)]
+    untested = [f"{row['name']}: one seed" for row in tested if row["verdict"] == ONE_SEED]
     several = len({dataset for dataset, *_ in a.keys() | b.keys()}) > 1
     return Comparison(
         _table(accuracies, ACCURACY_COLUMNS, several),
         _table(costs, COST_COLUMNS, several),
         [*_one_sided(a, b), *_statuses(a, b), *changed],
-        _protocol(a, b),
+        [*untested, *_failed(a, b)],
+        _named(_protocol(a, b)),
+        _named(_origins(a, b)),
     )
 
 
@@ -132,10 +147,12 @@ def _accuracies(a: Mapping[tuple, Run], b: Mapping[tuple, Run]) -> list[dict]:
             row |= {"b − a": signed(means[1] - means[0], 1), "verdict": ""}
             rows.append(row)
             same_weights = all(a[key].train["weights_sha256"] == b[key].train["weights_sha256"] for key in keys)
-            if len({len(verdicts) for verdicts in [*first, *second]}) > 1:
-                row["verdict"] = "not the same images"
-            elif same_weights and all(map(np.array_equal, first, second)):
+            images = [sorted({len(verdicts) for verdicts in side}) for side in (first, second)]
+            if same_weights and all(map(np.array_equal, first, second)):
                 row["verdict"] = "identical"
+            elif len({*images[0], *images[1]}) > 1:
+                row["verdict"] = OTHER_IMAGES
+                row["change"] = " -> ".join(" or ".join(map(str, counts)) for counts in images) + " images"
             else:
                 difference = np.stack(second).astype(float) - np.stack(first)
                 groups.setdefault((dataset, attack, same_weights), []).append((row, difference))
@@ -143,7 +160,7 @@ def _accuracies(a: Mapping[tuple, Run], b: Mapping[tuple, Run]) -> list[dict]:
         for (row, _), change in zip(group, changes([difference for _, difference in group]), strict=True):
             row["p"] = change.p_value
             if math.isnan(change.p_value):
-                row["verdict"] = "unknown: one seed"
+                row["verdict"] = ONE_SEED
             if not math.isnan(change.low):
                 row["b − a"] += f" [{signed(100 * change.low, 1)}, {signed(100 * change.high, 1)}]"
             row["change"] = f"{row['a']} -> {row['b']} %, {row['b − a']} points"
@@ -183,7 +200,7 @@ def _passes(passes: np.ndarray, rules: set[str]) -> tuple[str, float]:
     if rules <= FIXED_RULES:
         return "changed", math.nan
     if len(logs) == 1:
-        return "unknown: one seed", math.nan
+        return ONE_SEED, math.nan
     return "", 0.0 if np.ptp(logs) == 0 else float(stats.ttest_1samp(logs, 0).pvalue)
 
 
@@ -208,21 +225,43 @@ def _statuses(a: Mapping[tuple, Run], b: Mapping[tuple, Run]) -> Iterator[str]:
             yield f"{_spelled(key)}: {a[key].train['status']} -> {b[key].train['status']}"
 
 
-def _protocol(a: Mapping[tuple, Run], b: Mapping[tuple, Run]) -> list[str]:
-    """What the records of the shared runs say differently of how they were made, a line each."""
-    found = {}
+def _failed(a: Mapping[tuple, Run], b: Mapping[tuple, Run]) -> Iterator[str]:
+    """Runs that failed on both sides in the same way, and are not the same."""
     for key in (key for key in a if key in b):
-        parts = [(key[1], a[key].train["spec"], b[key].train["spec"])]
-        parts.append(("training", _origin(a[key].train), _origin(b[key].train)))
+        first, second = a[key], b[key]
+        if first.train["status"] == second.train["status"] != "ok":
+            shared = first.verdicts.keys() & second.verdicts.keys()
+            same = all(np.array_equal(first.verdicts[attack], second.verdicts[attack]) for attack in shared)
+            if first.train["weights_sha256"] != second.train["weights_sha256"] or not same:
+                yield f"{_spelled(key)}: {first.train['status']} in both"
+
+
+def _protocol(a: Mapping[tuple, Run], b: Mapping[tuple, Run]) -> Iterator[tuple[str, Mapping, Mapping]]:
+    """What the shared runs were to be, and what attacks they were put under, on both sides."""
+    for key in (key for key in a if key in b):
+        specs = (side[key].train["spec"] for side in (a, b))
+        yield key[1], *(completed_spec(spec, spec["steps"]["rule"]) for spec in specs)
         for attack in (name for name in a[key].evaluations if name in b[key].evaluations):
-            first, second = a[key].evaluations[attack], b[key].evaluations[attack]
-            parts += [(attack, first["settings"], second["settings"]), ("evaluation", _origin(first), _origin(second))]
-        for what, *sides in parts:
-            first, second = (dict(_leaves(side)) for side in sides)
-            for name in dict.fromkeys([*first, *second]):
-                values = first.get(name, NOTHING), second.get(name, NOTHING)
-                if values[0] != values[1]:
-                    found.setdefault((what, name), set()).add(f"{values[0]} -> {values[1]}")
+            yield attack, *(completed_settings(side[key].evaluations[attack]["settings"]) for side in (a, b))
+
+
+def _origins(a: Mapping[tuple, Run], b: Mapping[tuple, Run]) -> Iterator[tuple[str, Mapping, Mapping]]:
+    """What the shared runs were trained and evaluated with, on both sides."""
+    for key in (key for key in a if key in b):
+        yield "training", _origin(a[key].train), _origin(b[key].train)
+        for attack in (name for name in a[key].evaluations if name in b[key].evaluations):
+            yield "evaluation", _origin(a[key].evaluations[attack]), _origin(b[key].evaluations[attack])
+
+
+def _named(parts: Iterator[tuple[str, Mapping, Mapping]]) -> list[str]:
+    """What two sides say differently, a line each."""
+    found = {}
+    for what, *sides in parts:
+        first, second = (dict(_leaves(side)) for side in sides)
+        for name in dict.fromkeys([*first, *second]):
+            values = first.get(name, NOTHING), second.get(name, NOTHING)
+            if values[0] != values[1]:
+                found.setdefault((what, name), set()).add(f"{values[0]} -> {values[1]}")
     return [f"{what} {name}: {'; '.join(sorted(values))}" for (what, name), values in sorted(found.items())]
 
 
@@ -257,12 +296,16 @@ def _print(comparison: Comparison) -> None:
         "at 5 % over all of these comparisons together (Holm). Seconds decide nothing."
     )
     print(textwrap.fill(about, 120))
-    for title, lines in (("differs in how it was made", comparison.protocol), ("changed", comparison.changed)):
+    parts = {"differs in what it was made with": comparison.origin, "differs in how it was made": comparison.protocol}
+    for title, lines in (parts | {"not tested": comparison.untested, "changed": comparison.changed}).items():
         for line in lines[:SHOWN]:
             print(f"{title}: {line}")
         if len(lines) > SHOWN:
             print(f"{title}: ... and {len(lines) - SHOWN} more")
-    if not comparison.changed:
+    if comparison.untested:
+        count = len(comparison.untested)
+        print(f"{count} comparison{'s' * (count > 1)} could not be tested.")
+    elif not (comparison.changed or comparison.protocol):
         print("Nothing changed beyond noise.")
 
 
@@ -282,7 +325,7 @@ def main(arguments: list[str] | None = None) -> int:
         _print(comparison)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
-    return 2 if problems else int(bool(comparison.changed))
+    return 2 if problems else int(bool(comparison.changed or comparison.protocol))
 
 
 if __name__ == "__main__":

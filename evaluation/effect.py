@@ -17,11 +17,12 @@ from evaluation.captions import (
 )
 from evaluation.statistics import equivalence_p, mcnemar, paired_interval, ratio_interval, summarize
 from evaluation.typeset import NAMES, Table, make_table, numbers, of_planned, signed
-from evaluation.verdict import CHEAPER, SIDES, Verdict, crossed, judge
+from evaluation.verdict import CHEAPER, SIDES, Verdict, crossed, judge, robustness
 
 SPEEDUPS = {"fewer passes": "data_passes", "faster": "seconds"}  # by the head of the column, the cost that is compared
 RATIOS = {"fewer passes": "passes_speedup", "faster": "seconds_speedup"}  # by the same, the name in the CSV
-PAIRED = ["seed", "attack", "status", "data_passes", "seconds", "hardware", "accuracy", "suspect", "verdicts"]
+PAIRED = ["seed", "attack", "status", "data_passes", "seconds", "hardware", "images", "accuracy", "suspect"]
+PAIRED += ["verdicts"]
 
 
 def mplus_effect(resolved: dict, runs: pd.DataFrame) -> Table:
@@ -71,7 +72,8 @@ def _caption(resolved: dict, runs: pd.DataFrame, attack: str, margin: float) -> 
         f"Verdict: equivalent if the 90 % interval of that kind lies within ± {margin:g} point{'s' * (margin != 1)} "
         "(two one-sided tests at 5 %), else weaker or stronger if the 95 % interval leaves out zero; cheaper if every "
         f"pair took {CHEAPER:g} times fewer passes or more. Seeds that would settle it: those at which either test has "
-        "a power of 80 % if difference and spread stay as they are. No verdict is corrected for their number.",
+        "a power of 80 % if difference and spread stay as they are; a guess, as so few seeds say little of their "
+        "spread. No verdict is corrected for their number.",
         "mplus_effect.csv has the other attacks, intervals over seeds alone, p values and, seed by seed, McNemar's "
         "exact test.",
         describe_attacks(resolved, runs),
@@ -106,7 +108,7 @@ def _text(verdict: Verdict, pairs: pd.DataFrame, planned: int) -> str:
     """The verdict and, where runs diverged and so are in no pair or are suspect, how many."""
     once, text = pairs.drop_duplicates("seed"), verdict.text
     for what, column, is_so in (("diverged", "status", "diverged".__eq__), ("suspect", "suspect", bool)):
-        counts = {name: int(once[f"{column}_{side}"].map(is_so).sum()) for side, name in SIDES.items()}
+        counts = {name: sum(map(is_so, once[f"{column}_{side}"])) for side, name in SIDES.items()}
         if any(counts.values()):
             seen = " and ".join(f"{name} in {count}" for name, count in counts.items() if count)
             text += f"; {what}: {seen} of {planned}"
@@ -124,8 +126,8 @@ def _speedups(pairs: pd.DataFrame) -> dict[str, list[float]]:
 
 
 def _points(pairs: pd.DataFrame, attack: str) -> pd.Series:
-    """M+ minus base in points under an attack, by seed."""
-    rows = pairs[pairs["attack"] == attack].set_index("seed")
+    """M+ minus base in points under an attack, by seed; of seeds at which both sides had as many images."""
+    rows = pairs[(pairs["attack"] == attack) & (pairs["images_base"] == pairs["images_mplus"])].set_index("seed")
     return (100 * (rows["accuracy_mplus"] - rows["accuracy_base"])).dropna()
 
 
@@ -147,7 +149,8 @@ def _numbers(resolved: dict, pairs: pd.DataFrame, margin: float, suffix: str) ->
         found |= {f"{attack}_equivalence_p": math.nan if mean is None else mean.equivalence_p(margin / 100)}
         found |= {f"{attack}_equivalence_p_seeds_only": equivalence_p(values, margin)}
         found |= {f"{attack}_difference_p": math.nan if mean is None else mean.difference_p()}
-        found |= {f"{attack}_seeds_needed": (mean and mean.seeds_needed(margin / 100)) or math.nan}
+        undecided = mean is not None and robustness(mean, margin / 100) == "inconclusive"
+        found |= {f"{attack}_seeds_needed": (undecided and mean.seeds_needed(margin / 100)) or math.nan}
         columns |= {f"{key}{suffix}": value for key, value in found.items()}
     return columns
 

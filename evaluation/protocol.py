@@ -14,20 +14,27 @@ def difference(found, wanted, field: str) -> str | None:
     A key that the record lacks because the suite learnt it later counts as its default: what was done before it.
     """
     if field == "spec":
-        found = _completed(found, wanted)
+        found = completed_spec(found, wanted["steps"]["rule"])
     elif field == "settings":
-        found = copy.deepcopy(found)
-        schema.fill_defaults(found, schema.suite()["$defs"]["attack"])
+        found = completed_settings(found)
     return _first(found, wanted, field)
 
 
-def _completed(spec: Mapping, wanted: Mapping) -> dict:
+def completed_spec(spec: Mapping, rule: str) -> dict:
+    """A run's specification with the default of every key that it lacks. rule: of its steps."""
     spec, known = copy.deepcopy(dict(spec)), schema.suite()
     parts = {key: known["properties"][key] for key in ("network", "threat", "training")}
-    parts["steps"] = known["$defs"]["steps"][wanted["steps"]["rule"]]
+    parts["steps"] = known["$defs"]["steps"][rule]
     for key, part in parts.items():
         schema.fill_defaults(spec.get(key), part)
     return spec
+
+
+def completed_settings(settings: Mapping) -> dict:
+    """An attack's settings with the default of every key that they lack."""
+    settings = copy.deepcopy(settings)
+    schema.fill_defaults(settings, schema.suite()["$defs"]["attack"])
+    return settings
 
 
 def _first(found, wanted, path: str) -> str | None:

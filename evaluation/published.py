@@ -27,6 +27,26 @@ MAY_BE_EMPTY = {"epochs", "passes", "minutes", "note"}  # where the source does 
 OF_AN_ATTACK = {"attack", "accuracy_percent"}  # rows that agree in all else are one run under several attacks
 # What is known of the published method and may be so in ours too: the option of it, and the value that it then has.
 OURS_TOO = {"perturbation reset for each minibatch": ("carry", False), "lr not divided by m": ("divide_lr", False)}
+# By our method and steps rule, what the published method of `counterpart` has; steps and totals as shares of eps. Read
+# in the code of the papers, as methods/*/README.md says.
+PARAMETERS = {
+    ("pgd", "constant"): {"step_size": 0.25},
+    ("pgd", "amata"): {"total": 2.5},
+    ("pgd", "mplus-2021"): {"step_size": 0.25, "gamma": 1.01},
+    ("free", "constant"): {"step_size": 1.0},
+    ("fast", "constant"): {"step_size": 1.25},
+    ("n_fgsm", "constant"): {"step_size": 1.0, "noise": 2.0},
+    ("yopo", "constant"): {"step_size": 0.25},
+    ("deat", "mplus-2021"): {"step_size": 1.25, "gamma": 1.01},
+    ("deat", "mplus"): {"step_size": 1.25, "gamma": 1.01},
+}
+NOTED = {"steps of 10/255": {"step_size": 1.25}}  # notes of single runs that had other parameters, at eps = 8/255
+PHRASES = {
+    "step_size": "steps of {} eps",
+    "total": "steps of {} eps in all",
+    "gamma": "gamma {}",
+    "noise": "noise {} eps",
+}
 
 
 class Match(NamedTuple):
@@ -152,7 +172,8 @@ def matches(resolved: dict, runs: pd.DataFrame, published: pd.DataFrame, sources
 def differences(resolved: dict, match: Match) -> list[str]:
     """Where the published run's training and choice of a checkpoint differ from ours or are not stated, in phrases."""
     row, training = match.rows.iloc[0], {**resolved["training"], **match.variant["training"]}
-    found = []
+    notes = [note for note in row["note"].split("; ") if note]
+    found = [*_parameters(match.variant, resolved["threat"]["eps"], notes)]
     if math.isnan(row["epochs"]):
         found.append("epochs not stated")
     elif row["epochs"] != training["epochs"]:
@@ -165,11 +186,23 @@ def differences(resolved: dict, match: Match) -> list[str]:
     found += [f"{', '.join(unknown)} not stated"] if unknown else []
     checkpoint = match.source["checkpoint"]
     found.append(f"checkpoint: {checkpoint}" if checkpoint else "checkpoint rule not stated")
-    for phrase in [*match.source.get("also", []), *filter(None, row["note"].split("; "))]:
+    for phrase in [*match.source.get("also", []), *(note for note in notes if note not in NOTED)]:
         option, value = OURS_TOO.get(phrase, ("", None))
         if option not in match.variant["options"] or match.variant["options"][option] != value:
             found.append(phrase)
     return found
+
+
+def _parameters(variant: Mapping, eps: float, notes: list[str]) -> Iterator[str]:
+    """Phrases for the parameters of the method itself that are not the published ones: "gamma 2, there 1.01"."""
+    theirs = PARAMETERS[variant["method"], variant["steps"]["rule"]]
+    for note in notes:
+        theirs = theirs | NOTED.get(note, {})
+    ours = variant["steps"] | variant["options"]
+    for key, value in theirs.items():
+        found = ours[key] / eps if key in ("step_size", "total") else ours[key]
+        if not math.isclose(found, value, rel_tol=1e-6):
+            yield f"{PHRASES[key].format(f'{found:g}')}, there {value:g}{' eps' * (key != 'gamma')}"
 
 
 def _same_keys(ours, theirs):

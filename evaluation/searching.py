@@ -14,17 +14,20 @@ from torch.fx.experimental.optimization import fuse
 Found = TypeVar("Found")
 
 CACHE = 16 * 2**20  # bytes that a batch's largest activation may have on a CPU: larger ones were slower
+SMALL = 16  # pixels: reordering smaller images into channels last costs more than it saves
 
 
-def searched(network: nn.Module) -> nn.Module:
-    """The same function up to rounding, cheaper: batch norms folded into the convolutions before them, channels last.
+def searched(network: nn.Module, images: Tensor) -> nn.Module:
+    """The same function of such images, (N, C, H, W), up to rounding, but cheaper.
 
-    A network that cannot be traced is returned as it is.
+    Batch norms are folded into the convolutions before them, and the weights laid out channels last. A network that
+    cannot be traced is returned as it is.
     """
     try:
-        return fuse(network).to(memory_format=torch.channels_last)
+        folded = fuse(network)
     except torch.fx.proxy.TraceError:
         return network
+    return folded if min(images.shape[2:]) < SMALL else folded.to(memory_format=torch.channels_last)
 
 
 def batch_size(network: nn.Module, images: Tensor) -> int:

@@ -79,13 +79,18 @@ class Table:
     def _to_markdown(self) -> str:
         notes = "".join(f"- {note}\n" for note in self.notes)
         cells = self.shown.where(~self.best, "**" + self.shown + "**")
-        text = f"{self.caption}\n\n{_pipes(cells)}\n" + (f"\n{notes}" if notes else "")
+        text = f"{self.caption}\n" + (f"\n{_pipes(cells)}\n" if len(cells) else "") + (f"\n{notes}" if notes else "")
         if self.detail is not None:
             text += f"\n<details><summary>Seed by seed</summary>\n\n{_pipes(self.detail)}\n\n</details>\n"
         return text
 
     def _to_latex(self) -> str:
-        """A table environment no wider than the line it stands on; its first line names the packages it needs."""
+        """A table environment no wider than the line it stands on; its first line names the packages it needs.
+
+        A table without lines is a paragraph of its caption and notes.
+        """
+        if self.shown.empty:
+            return "".join(f"{escape_latex(text)}\n" for text in [self.caption, *self.notes])
         cells = [[escape_latex(cell) for cell in line] for line in self.latex.to_numpy().tolist()]
         bold = self.best[self.latex.columns].to_numpy()
         body = [

@@ -56,20 +56,18 @@ def judge(pairs: pd.DataFrame, attack: str, margin: float) -> Verdict:
     if mean is None:
         why = "one seed is no test" if len(once) == 1 else f"no two seeds with {attack} on the same images"
         return Verdict(cost, "untested", f"{cost}; untested: {why}")
-    robustness = _robustness(mean, margin / 100)
-    if robustness != "inconclusive":
-        return Verdict(cost, robustness, f"{cost} {'but' if (cost, robustness) in AGAINST else 'and'} {robustness}")
-    return Verdict(
-        cost, robustness, f"{cost}; inconclusive with {mean.seeds} seeds: {_what_settles(mean, margin / 100)}"
-    )
+    found = robustness(mean, margin / 100)
+    if found != "inconclusive":
+        return Verdict(cost, found, f"{cost} {'but' if (cost, found) in AGAINST else 'and'} {found}")
+    return Verdict(cost, found, f"{cost}; inconclusive with {mean.seeds} seeds: {_what_settles(mean, margin / 100)}")
 
 
 def _what_settles(mean: CrossedMean, margin: float) -> str:
     if needed := mean.seeds_needed(margin):
-        return f"{needed} would settle it"
+        return f"{needed} would probably settle it"
     if mean.enough_images(margin):
-        return f"over {MOST_SEEDS} would be needed"
-    return f"no number settles it on {mean.images} images"
+        return f"over {MOST_SEEDS} would probably be needed"
+    return f"more seeds alone would probably not settle it on {mean.images} images"
 
 
 def _cost(once: pd.DataFrame) -> str:
@@ -84,8 +82,11 @@ def _cost(once: pd.DataFrame) -> str:
     return "as costly" if passes.between(1 / CHEAPER, CHEAPER).all() else "not always cheaper"
 
 
-def _robustness(mean: CrossedMean, margin: float) -> str:
-    """Equivalence first: a difference that is certain and smaller than the margin is no reason to choose."""
+def robustness(mean: CrossedMean, margin: float) -> str:
+    """ "equivalent", "weaker", "stronger" or "inconclusive", of a mean and a margin that are fractions.
+
+    Equivalence first: a difference that is certain and smaller than the margin is no reason to choose.
+    """
     if mean.equivalence_p(margin) < LEVEL:
         return "equivalent"
     if mean.difference_p() < LEVEL:

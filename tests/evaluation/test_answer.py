@@ -120,6 +120,26 @@ def test_what_is_missing_failed_or_suspect_is_counted(tmp_path, resolved):
     assert "fast (" not in front
 
 
+def test_the_seeds_behind_the_judged_attack_are_counted_not_those_that_were_planned(tmp_path, resolved):
+    def lose(seeds, labels):
+        def after(folder):
+            for label in labels:
+                for seed in seeds:
+                    (folder / f"digits/{label}/seed{seed}/evaluate/autoattack.json").unlink()
+
+        return after
+
+    for name, seeds, labels, said in (
+        ("all", (), FEW, "3 seeds"),
+        ("fewer", (1, 2), FEW, "1 seed"),
+        ("one", (1, 2), ["fast"], "1 to 3 seeds"),
+        ("none of one", (0, 1, 2), ["fast"], "0 to 3 seeds"),
+        ("none", (0, 1, 2), FEW, "no seed"),
+    ):
+        doubts = answered(tmp_path / name, resolved, after=lose(seeds, labels))[2]
+        assert doubts.startswith(f"All of this rests on {said} and ")
+
+
 def test_seconds_of_several_machines_are_doubted(tmp_path, resolved):
     *_, doubts = answered(tmp_path, resolved, hardware={0: "one", 1: "another", 2: "another"})
     assert "seconds are of 2 kinds of hardware" in doubts

@@ -200,7 +200,7 @@ def test_a_package_that_claims_too_much_is_not_believed(monkeypatch):
 
 
 def searching_on(monkeypatch, network):
-    monkeypatch.setattr(searching, "searched", lambda _: network)
+    monkeypatch.setattr(searching, "searched", lambda *_: network)
 
 
 class Contrary(nn.Module):
@@ -223,6 +223,8 @@ def test_a_searching_network_that_finds_all_images_wrong_makes_none_look_robust(
     searching_on(monkeypatch, Contrary(network))
     verdicts = attack(settings_of(name, 0.03), network, images, labels, seed=0)
     assert torch.equal(verdicts.robust, expected.robust)
+    right = (network(images).argmax(1) == labels) & (network(verdicts.adversarial).argmax(1) == labels)
+    assert torch.equal(verdicts.robust, right)
     assert verdicts.flags == []
 
 
@@ -250,6 +252,18 @@ def test_successes_that_are_confirmed_neither_then_nor_when_the_network_itself_i
     verdicts = attack(settings_of("pgd-4"), network, images, labels, seed=0)
     assert verdicts.robust.tolist() == [False] * 2 + [True] * 10
     assert verdicts.flags == ["10 successes of the search were not confirmed and count as robust"]
+
+
+def test_warnings_of_the_second_attack_are_flags_too_and_none_is_said_twice(monkeypatch):
+    network, warnings = linear(), [["first"], ["first", "second"]]
+    images, labels = problem(network, wrong=0)
+
+    def claim_all(network, images, labels, **options):
+        return pgd.Attacked(torch.zeros_like(labels, dtype=torch.bool), images), warnings.pop(0)
+
+    monkeypatch.setattr(autoattack, "attack", claim_all)
+    flags = attack(settings_of("autoattack"), network, images, labels, seed=0).flags
+    assert flags == ["first", "second", "12 successes of the search were not confirmed and count as robust"]
 
 
 def test_a_confirmed_success_is_not_searched_for_again(monkeypatch):

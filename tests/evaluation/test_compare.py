@@ -160,18 +160,42 @@ def test_what_differs_in_the_protocol_is_named(capsys, original, copy):
     for path in copy.glob("digits/*/*/evaluate/pgd-20.json"):
         edit(path, settings=json.loads(path.read_text())["settings"] | {"restarts": 2})
     status, out, _ = ran(capsys, original, copy)
-    assert status == 0  # the numbers are the same
+    assert status == 1
+    assert "Nothing changed" not in out
     for part in ("fast training.lr: 0.05 -> 0.1", "pgd-20 restarts: 1 -> 2", "torch: 2.15.0 -> 2.16.0"):
         assert f"{part}\n" in out
     assert "training engine source: 000000000000 -> aaaaaaaaaaaa" in out
 
 
-def test_other_images_are_not_compared(capsys, original, copy):
+def test_versions_and_hardware_that_differ_are_named_and_are_no_change(capsys, original, copy):
+    for path in copy.glob("digits/*/*/train.json"):
+        provenance = json.loads(path.read_text())["provenance"]
+        provenance["packages"]["torch"] = "2.16.0"
+        provenance["hardware"]["label"] = "another"
+        edit(path, provenance=provenance)
+    status, out, _ = ran(capsys, original, copy)
+    assert status == 0
+    assert "differs in what it was made with: training torch: 2.15.0 -> 2.16.0\n" in out
+    assert "Nothing changed beyond noise" in out
+
+
+def test_a_key_that_older_records_lack_counts_as_its_default(capsys, original, copy):
+    for path in copy.glob("digits/*/*/train.json"):
+        spec = json.loads(path.read_text())["spec"]
+        del spec["training"]["crafting_batch_norm"]
+        edit(path, spec=spec)
+    status, out, _ = ran(capsys, original, copy)
+    assert status == 0
+    assert "crafting_batch_norm" not in out
+
+
+def test_other_images_are_not_compared_and_are_a_change(capsys, original, copy):
     for seed in range(3):
         write_verdicts(copy / f"digits/fast/seed{seed}/evaluate", "clean", np.zeros(50, bool))
     status, out, _ = ran(capsys, original, copy)
-    assert status == 0
+    assert status == 1
     assert "not the same images" in out
+    assert "changed: digits fast clean: 360 -> 50 images\n" in out
 
 
 def test_one_seed_tells_no_noise(capsys, tmp_path):
@@ -182,6 +206,8 @@ def test_one_seed_tells_no_noise(capsys, tmp_path):
     status, out, _ = ran(capsys, a, b)
     assert status == 0
     assert out.count("unknown: one seed") == 3 * 4
+    assert out.endswith("\n12 comparisons could not be tested.\n")
+    assert "Nothing changed" not in out
 
 
 def test_folders_that_cannot_be_compared_are_refused_in_a_sentence(capsys, tmp_path, original):
@@ -227,3 +253,17 @@ def test_runs_that_collapsed_in_both_are_in_no_mean(capsys, original, copy):
     assert status == 0
     lines = [line.split() for line in out.splitlines() if line.startswith("fast ")]
     assert {line[2] for line in lines if line[1] in ("clean", "pgd-20")} == {"2"}
+
+
+def test_runs_that_collapsed_in_both_and_are_not_the_same_could_not_be_tested(capsys, original, copy):
+    both = [Path(shutil.copytree(original, copy.parent / side / "quick")) for side in "ab"]
+    trained_again(both[1])
+    for folder in both:
+        for seed in range(3):
+            path = folder / f"digits/fast/seed{seed}/train.json"
+            edit(path, status="collapsed", status_epoch=2, status_reason="it fell")
+    status, out, _ = ran(capsys, *both)
+    assert status == 0
+    assert "not tested: digits fast seed 1: collapsed in both\n" in out
+    assert out.endswith("\n3 comparisons could not be tested.\n")
+    assert "Nothing changed beyond noise" in ran(capsys, both[0], both[0])[1]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -121,7 +122,10 @@ def test_a_suite_without_bases_has_an_empty_effect_table_that_says_why(tmp_path)
     resolved = resolved_suite(few, epochs=4)
     table = effect(write_results(tmp_path, resolved, variants=few), resolved)
     assert len(table.data) == 0
-    assert "No variant" in table.files()["mplus_effect.md"]
+    for name, text in table.files().items():
+        assert ("No variant" in text) == (not name.endswith(".csv"))
+        assert "|" not in text
+        assert "tabular" not in text
 
 
 def test_base_and_mplus_are_compared_image_by_image_for_each_seed_alone(tmp_path, resolved):
@@ -202,10 +206,14 @@ def test_an_inconclusive_verdict_says_how_many_seeds_or_that_images_are_wanting(
     base, by_seed = rng.random((3, 20_000)) < 0.5, np.array([[0.005], [0.02], [0.04]])
     table = judged(attacked, alone, base, base & (rng.random(base.shape) > by_seed))
     needed = row(table, "pgd+mplus")["autoattack_seeds_needed"]
-    assert shown(table, "pgd+mplus")["verdict"].endswith(f"inconclusive with 3 seeds: {needed:.0f} would settle it")
+    assert shown(table, "pgd+mplus")["verdict"].endswith(
+        f"inconclusive with 3 seeds: {needed:.0f} would probably settle it"
+    )
     assert 4 <= needed <= 50
     few = judged(attacked, alone, base[:, :128], rng.random((3, 128)) < 0.5)
-    assert shown(few, "pgd+mplus")["verdict"].endswith("with 3 seeds: no number settles it on 128 images")
+    assert shown(few, "pgd+mplus")["verdict"].endswith(
+        "with 3 seeds: more seeds alone would probably not settle it on 128 images"
+    )
     assert np.isnan(row(few, "pgd+mplus")["autoattack_seeds_needed"])
 
 
@@ -222,6 +230,35 @@ def test_where_no_pair_is_left_the_verdict_says_why(tmp_path, resolved):
     line = shown(effect(folder, resolved), "pgd+mplus")
     assert line["verdict"] == "no pair; diverged: M+ in 3 of 3"
     assert line["fewer passes"] == line["autoattack"] == "–"
+
+
+@pytest.mark.parametrize("gone", [("pgd-7",), ("pgd+mplus",), ("pgd-7", "pgd+mplus")])
+def test_a_base_or_mplus_without_any_run_leaves_no_pair_and_all_else_is_told(folder, resolved, gone):
+    for label in gone:
+        shutil.rmtree(folder / "digits" / label)
+    table = effect(folder, resolved)
+    assert shown(table, "pgd+mplus")["verdict"] == "no pair"
+    assert (row(table, "pgd+mplus")["n"], row(table, "pgd+mplus")["missing"]) == (0, 3)
+    assert row(table, "fast+mplus")["n"] == 3
+
+
+def test_there_is_no_difference_between_accuracies_on_other_numbers_of_images(folder, resolved):
+    for seed in range(3):
+        set_accuracy(folder, f"pgd-7/seed{seed}", "autoattack", 20, images=64)
+    set_accuracy(folder, "fast/seed1", "autoattack", 20, images=64)
+    table = effect(folder, resolved)
+    assert shown(table, "pgd+mplus")["autoattack"] == "–"
+    assert np.isnan(row(table, "pgd+mplus")["autoattack_points_mean"])
+    assert "(n = 2)" in shown(table, "fast+mplus")["autoattack"]
+
+
+def test_a_test_that_has_decided_needs_no_more_seeds(attacked, alone):
+    rng = np.random.default_rng(0)
+    base = rng.random((3, 10_000)) < 0.5
+    for lost in (0.0, 0.3):  # equivalent, weaker
+        numbers = row(judged(attacked, alone, base, base & (rng.random(base.shape) >= lost)), "pgd+mplus")
+        assert numbers["robustness_verdict"] in ("equivalent", "weaker")
+        assert np.isnan(numbers["autoattack_seeds_needed"])
 
 
 def test_without_autoattack_the_last_attack_is_judged(tmp_path):

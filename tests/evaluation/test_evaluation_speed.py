@@ -70,6 +70,15 @@ def test_verdicts_that_differ_are_counted_in_each_direction(checkpoint, monkeypa
     assert (plain["only_plain_breaks"], plain["only_this_breaks"]) == (0, 0)
 
 
+def test_the_suite_is_timed_once_more_with_another_seed(checkpoint, monkeypatch):
+    settings, seeds = checkpoint.suite.attack("pgd-20"), []
+    monkeypatch.setattr(speed, "warm_up", lambda *_: None)
+    monkeypatch.setattr(speed, "plain", lambda settings, *_: seeds.append(settings["seed"]) or torch.ones(20).bool())
+    monkeypatch.setattr(speed, "of_suite", lambda settings, *_: seeds.append(settings["seed"]) or torch.ones(20).bool())
+    speed.measure_attack(settings, checkpoint.network(), checkpoint.images[:20], checkpoint.labels[:20], 2)
+    assert seeds == [0, 0, 1] * 2
+
+
 @pytest.mark.parametrize("name", ["fgsm", "pgd-20", "margin-20"])
 def test_the_plain_attack_carries_every_image_to_the_end_in_batches_of_200(checkpoint, name):
     network, sizes = checkpoint.network(), []

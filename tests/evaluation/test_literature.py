@@ -228,6 +228,51 @@ def test_settings_that_differ_are_named_and_those_that_agree_are_not(tmp_path):
     assert "reset" not in said
 
 
+@pytest.mark.parametrize(
+    ("method", "steps", "options", "phrase"),
+    [
+        ("pgd", {"step_size": "1 eps"}, {}, "steps of 1 eps, there 0.25 eps"),
+        ("pgd", {"rule": "amata", "total": "10 eps"}, {}, "steps of 10 eps in all, there 2.5 eps"),
+        ("pgd", {"rule": "mplus-2021", "gamma": 2.0}, {}, "gamma 2, there 1.01"),
+        ("free", {"step_size": "0.1 eps"}, {}, "steps of 0.1 eps, there 1 eps"),
+        ("fast", {"step_size": "0.1 eps"}, {}, "steps of 0.1 eps, there 1.25 eps"),
+        ("n_fgsm", {}, {"noise": 0.5}, "noise 0.5 eps, there 2 eps"),
+        ("n_fgsm", {"step_size": "0.5 eps"}, {}, "steps of 0.5 eps, there 1 eps"),
+        ("yopo", {"step_size": "1 eps"}, {}, "steps of 1 eps, there 0.25 eps"),
+        ("deat", {"rule": "mplus-2021", "step_size": "0.25 eps"}, {}, "steps of 0.25 eps, there 1.25 eps"),
+        ("deat", {"rule": "mplus", "gamma": 3.0}, {}, "gamma 3, there 1.01"),
+    ],
+)
+def test_a_parameter_that_is_not_the_published_one_is_named_with_both_values(
+    tmp_path, monkeypatch, method, steps, options, phrase
+):
+    rows, sources = read_published()
+    of_n_fgsm = rows["method"] == "n-fgsm"  # as if it were of a network that we have
+    rows.loc[of_n_fgsm, "architecture"] = "preact_resnet18"
+    monkeypatch.setattr(literature, "read_published", lambda: (rows, sources))
+    variant = {"label": "ours", "method": method, "steps": steps, "options": options}
+    resolved = suite(variant)
+    looks = {"ours": (method, resolved["variants"][0]["steps"]["rule"], *VARIANTS["pgd-7"][2:])}
+    runs = collate(resolved, write_results(tmp_path, resolved, variants=looks)).runs
+    found = literature.literature(resolved, runs).data
+    assert len(found)
+    assert all(phrase in said.split("; ") for said in found["differs"])
+
+
+def test_the_default_variants_of_the_cifar10_suite_have_the_published_parameters(table):
+    assert not table.data["differs"].str.contains(", there ").any()
+
+
+def test_the_parameters_of_a_published_run_are_those_of_its_note_where_it_has_one(tmp_path):
+    def said(step_size, folder):
+        variant = {"label": "pgd+mplus-2021", "method": "pgd", "steps": {"rule": "mplus-2021", "step_size": step_size}}
+        resolved = suite(variant, network={"name": "vgg16_bn"})
+        return " ".join(literature.literature(resolved, runs_of(tmp_path / folder, resolved)).data["differs"])
+
+    assert "steps of 0.25 eps, there 1.25 eps" in said("0.25 eps", "default")
+    assert "steps of" not in said("1.25 eps", "as noted")
+
+
 def test_what_a_source_does_not_state_is_said_to_be_not_stated(table):
     said = line(table, "fast", "autoattack")["differs"]
     for phrase in ("epochs not stated", "schedule not stated", "checkpoint rule not stated"):
@@ -266,7 +311,8 @@ def test_the_quick_suite_has_an_empty_table_that_says_so(tmp_path):
     runs = collate(resolved, write_results(tmp_path, resolved)).runs
     found = literature.literature(resolved, runs)
     assert len(found.shown) == 0
-    assert literature.NONE in found.files()["literature.md"]
+    assert found.files()["literature.md"] == f"{literature.NONE}\n"
+    assert found.files()["literature.tex"] == f"{literature.NONE}\n"
 
 
 @pytest.mark.parametrize(

@@ -248,6 +248,7 @@ def test_a_group_that_spreads_more_than_the_others_is_not_judged_by_them():
     calm = [np.zeros((3, 128)) for _ in range(20)]
     error = 3**-0.5 * statistics.stdev([1, 0, 0])
     assert changes([wild, *calm])[0].p_value == pytest.approx(2 * stats.t.sf(1 / 3 / error, 42))
+    assert changes([wild, *calm])[1].p_value == 1
 
 
 def test_holm_rejects_as_in_the_textbook_example():

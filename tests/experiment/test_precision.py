@@ -11,7 +11,7 @@ ALL = ("auto", "fp32", "tf32", "bf16")
 
 
 def with_bf16(monkeypatch, tmp_path, has):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has or including_emulation)
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"model name: some CPU\nflags\t: fpu avx512f{' avx512_bf16' if has else ''} bmi2\n")
     monkeypatch.setattr(precision, "CPUINFO", cpuinfo)
