@@ -144,7 +144,7 @@ def _write_run(
             "images_per_second": float(1437 * completed / seconds.sum()),
             "seconds_per_pass": float(seconds.sum() / passes.sum()),
             "peak_memory_bytes": int(450e6 + rng.integers(0, 20e6)),
-            **{"peak_memory_of": "process", "warmup_seconds": 1.0, "parts": 1},
+            **{"peak_memory_of": "process", "warmup_seconds": 1.0, "cuda_graphs": False, "parts": 1},
         },
         "epochs": {
             **{"total": total, "completed": completed},
