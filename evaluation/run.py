@@ -18,7 +18,7 @@ from torch import nn
 
 from evaluation.attacks import attack
 from experiment import models, precision, provenance, record, slots, weights
-from experiment.data import DATASETS, load_split
+from experiment.data import load_split
 from experiment.errors import told
 from experiment.lock import turn
 from experiment.maker import maker
@@ -89,16 +89,7 @@ def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
 
 def load_network(run: Run, file: Path, sha256: str) -> nn.Module:
     """The run's network with the weights in `file`, which must have that digest, frozen, in evaluation mode."""
-    dataset, network = DATASETS[run.dataset], run.spec["network"]
-    built = models.build(
-        network["name"],
-        classes=dataset.classes,
-        shape=dataset.shape,
-        mean=dataset.mean,
-        std=dataset.std,
-        activation=network["activation"],
-        seed=run.seed,
-    )
+    built = models.of_run(run.spec)
     built.load_state_dict(weights.load(file, sha256))
     return built.eval().requires_grad_(False)
 

@@ -55,10 +55,9 @@ class Bench:
 
     def __init__(self, run: Run, split: tuple, device: torch.device, scratch: Path):
         self.run, self._split, self._device, self._scratch = run, split, device, scratch
-        self._dataset = DATASETS[run.dataset]
         images, labels, *_ = split
         training = run.spec["training"]
-        self.batch_size, augmentation = training["batch_size"], self._dataset.augmentation
+        self.batch_size, augmentation = training["batch_size"], DATASETS[run.dataset].augmentation
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         trainer = self._trainer(COUNTED_IMAGES)
         self._method_state: dict[str, Tensor] = {}
@@ -74,8 +73,8 @@ class Bench:
         self._fixed = next(self._batches.epoch(0))
         pictures = loader(images, labels, self.batch_size, augmentation, pin_memory=device.type == "cuda")
         method = load(run.spec["method"])(trainer.method.threat, **run.spec["options"])  # with a state of its own
-        self._usual = UsualLoop(self._network(), method, effort, training, pictures, device)
-        network = self._network().to(device, memory_format=torch.channels_last)
+        self._usual = UsualLoop(models.of_run(run.spec).train(), method, effort, training, pictures, device)
+        network = models.of_run(run.spec).train().to(device, memory_format=torch.channels_last)
         self._bare = BareLoop(network, calls, self.precision == "bf16")
 
     @property
@@ -119,18 +118,6 @@ class Bench:
             log=lambda line: None,
             recorder=lambda device, generator: CudaGraphs(device, generator, stream) if stream else None,
         )
-
-    def _network(self) -> torch.nn.Module:
-        network, dataset = self.run.spec["network"], self._dataset
-        return models.build(
-            network["name"],
-            classes=dataset.classes,
-            shape=dataset.shape,
-            mean=dataset.mean,
-            std=dataset.std,
-            activation=network["activation"],
-            seed=0,
-        ).train()
 
 
 def main(arguments: list[str] | None = None) -> None:

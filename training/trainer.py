@@ -56,15 +56,8 @@ class Trainer:
         self._noise = seeded(device, seed, NOISE)
         self.rule = steps.build(spec["steps"], eps=eps, epochs=training["epochs"])
         self.method = load(spec["method"])(THREATS[spec["threat"]["norm"]](eps, self._noise), **spec["options"])
-        network = models.build(
-            spec["network"]["name"],
-            classes=dataset.classes,
-            shape=dataset.shape,
-            mean=dataset.mean,
-            std=dataset.std,
-            activation=spec["network"]["activation"],
-            seed=seed,
-        ).to(device, memory_format=torch.channels_last)  # what convolutions are fastest in, on either device
+        # Channels last is what convolutions are fastest in, on either device.
+        network = models.of_run(spec).to(device, memory_format=torch.channels_last)
         self.precision = precision.resolve(training["precision"], device)
         precision.apply(self.precision)
         torch.backends.cudnn.benchmark = device.type == "cuda"  # kernels are chosen by timing them, while warming up

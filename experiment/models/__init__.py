@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from experiment.data import DATASETS
 from experiment.errors import UserError
 
 if TYPE_CHECKING:
@@ -72,6 +73,20 @@ def build(
         return architecture(
             classes=classes, shape=shape, mean=mean, std=std, activation=getattr(torch.nn, ACTIVATIONS[activation])
         )
+
+
+def of_run(spec: Mapping) -> Network:
+    """The network that a resolved run (experiment.suite.Run.spec) starts from, as `build` makes it."""
+    dataset, network = DATASETS[spec["dataset"]], spec["network"]
+    return build(
+        network["name"],
+        classes=dataset.classes,
+        shape=dataset.shape,
+        mean=dataset.mean,
+        std=dataset.std,
+        activation=network["activation"],
+        seed=spec["seed"],
+    )
 
 
 def _architecture(name: str) -> type[Network]:

@@ -126,6 +126,14 @@ class Reference:
         gradients = {name: p.grad for name, p in self.network.named_parameters()}
         self.sgd(gradients, rate(self.minibatch, self.updates))
 
+    def learn(self, images, delta, labels):
+        """The pass that updates the weights, where a method has one beside those that move the perturbation."""
+        self.network.train()
+        self.observe(images + delta, labels, "update")
+        self.gradients(images, delta, labels)
+        self.note(labels)
+        self.update()
+
     def note(self, labels):
         """Summed loss and correctly classified images of the minibatch's last pass."""
         right = sum(int(row.argmax() == label) for row, label in zip(self.logits, labels, strict=True))
@@ -143,11 +151,7 @@ def pgd(steps, step_size, crafting_batch_norm="train"):
             reference.observe(images + delta, labels, "attack")
             gradient = reference.gradients(images, delta, labels)
             delta = clip_to_box(images, clip_to_ball(delta + step_size * gradient.sign()))
-        reference.network.train()
-        reference.observe(images + delta, labels, "update")
-        reference.gradients(images, delta, labels)
-        reference.note(labels)
-        reference.update()
+        reference.learn(images, delta, labels)
 
     return reference.train(train_minibatch)
 
@@ -190,11 +194,7 @@ def fast(steps, step_size, start="random", crafting_batch_norm="train"):
             gradient = reference.gradients(images, delta, labels)
             delta = clip_to_box(images, clip_to_ball(delta + step_size * gradient.sign()))
         previous[: len(images)] = delta
-        reference.network.train()
-        reference.observe(images + delta, labels, "update")
-        reference.gradients(images, delta, labels)
-        reference.note(labels)
-        reference.update()
+        reference.learn(images, delta, labels)
 
     return reference.train(train_minibatch)
 
@@ -210,11 +210,7 @@ def n_fgsm(steps, step_size, noise, crafting_batch_norm="train"):
             reference.observe(images + delta, labels, "attack")
             gradient = reference.gradients(images, delta, labels)
             delta = clip_to_box(images, delta + step_size * gradient.sign())
-        reference.network.train()
-        reference.observe(images + delta, labels, "update")
-        reference.gradients(images, delta, labels)
-        reference.note(labels)
-        reference.update()
+        reference.learn(images, delta, labels)
 
     return reference.train(train_minibatch)
 

@@ -57,15 +57,7 @@ def left(trainer):
     """All that a run leaves but its times and memory."""
     state = {key: value for key, value in trainer._state().items() if key not in UNLIKE}
     state["rows"] = [{key: value for key, value in row.items() if key != "seconds"} for row in state["rows"]]
-    return plain(state)
-
-
-def plain(tree):
-    if isinstance(tree, torch.Tensor):
-        return tree.tolist()
-    if isinstance(tree, dict):
-        return {key: plain(value) for key, value in tree.items()}
-    return [plain(item) for item in tree] if isinstance(tree, (list, tuple)) else tree
+    return tiny.plain(state)
 
 
 def recorder_of(trainer):

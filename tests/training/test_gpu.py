@@ -62,15 +62,7 @@ def trained(data, folder, method="pgd", rule="mplus", recorder=CudaGraphs, **cha
 
 
 def left(run):
-    return plain({key: value for key, value in run._state().items() if key not in UNLIKE})
-
-
-def plain(tree):
-    if isinstance(tree, torch.Tensor):
-        return tree.tolist()
-    if isinstance(tree, dict):
-        return {key: plain(value) for key, value in tree.items()}
-    return [plain(item) for item in tree] if isinstance(tree, (list, tuple)) else tree
+    return tiny.plain({key: value for key, value in run._state().items() if key not in UNLIKE})
 
 
 def recordings(run):

@@ -75,6 +75,15 @@ def timeless(folder):
     return {"record": train, "epochs": epochs, "weights": (folder / "model.safetensors").read_bytes()}
 
 
+def plain(tree):
+    """A trainer's state with lists for tensors, which compare by ==."""
+    if isinstance(tree, torch.Tensor):
+        return tree.tolist()
+    if isinstance(tree, dict):
+        return {key: plain(value) for key, value in tree.items()}
+    return [plain(item) for item in tree] if isinstance(tree, (list, tuple)) else tree
+
+
 def after(minibatches, event):
     """A `methods.load` whose methods call `event(learner)` once so many minibatches have been trained."""
 
