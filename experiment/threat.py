@@ -38,6 +38,14 @@ class LinfThreat:
         """The nearest perturbation that keeps the image inside [0, 1]."""
         return ((images + delta.detach()).clamp(0, 1) - images).requires_grad_()
 
+    def clip(self, images: Tensor) -> Tensor:
+        """Images cut to [0, 1], to differentiate through: the derivative is 1 from 0 to 1, both included, and 0 outside.
+
+        That of `clamp` at its bounds is 1 up to PyTorch 2.13, with which methods were published, and 0 from 2.14 on.
+        """
+        inside = (images >= 0) & (images <= 1)
+        return torch.where(inside, images, images.detach().clamp(0, 1))
+
     def ascend(self, images: Tensor, delta: Tensor, gradient: Tensor, step_size: float) -> Tensor:
         """One signed gradient step of `step_size` pixel units, then back into the ball and the box."""
         return self.box(images, self.project(delta.detach() + step_size * gradient.sign()))

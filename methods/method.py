@@ -15,7 +15,8 @@ class Method:
     the network must lie within eps of the minibatch's, and inside [0, 1]; `stays_in_ball = False` and
     `stays_in_box = False` declare that its authors' design leaves the one or the other.
 
-    threat: the threat model; its perturbations come back ready to be differentiated.
+    threat: the threat model; its perturbations come back ready to be differentiated. A gradient that passes through the
+        box goes through `threat.clip`: what `clamp` has for one depends on the version of PyTorch.
     options: the method's own, from its defaults.yaml and the variant.
     state: tensors that live across minibatches, by name, made in the first and changed in place from then on; what is
         in it is checkpointed.

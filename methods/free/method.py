@@ -22,7 +22,7 @@ class Free(Method):
         carried = self.state["delta"]
         delta = self.threat.project(carried[: len(images)])
         for _ in range(effort.steps):
-            logits = learner((images + delta).clamp(0, 1))
+            logits = learner(self.threat.clip(images + delta))
             gradient = learner.descend(F.cross_entropy(logits, labels), logits, delta)
             delta = self.threat.project(delta.detach() + effort.step_size * gradient.sign())
         if self.carry:

@@ -23,8 +23,8 @@ class YOPO(Method):
             logits = learner.rest(hidden)
             costate = learner.accumulate(F.cross_entropy(logits, labels), logits, hidden)
             for _ in range(self.inner_steps):
-                minus_h = (learner.first_layer((images + delta).clamp(0, 1)) * costate).sum()
+                minus_h = (learner.first_layer(self.threat.clip(images + delta)) * costate).sum()
                 gradient = learner.input_gradient(minus_h, delta)
                 delta = self.threat.ascend(images, delta, gradient, effort.step_size)
-            learner.accumulate((learner.first_layer((images + delta).clamp(0, 1)) * costate).sum())
+            learner.accumulate((learner.first_layer(self.threat.clip(images + delta)) * costate).sum())
         learner.update(lr_scale=1 / effort.steps if self.divide_lr else 1)

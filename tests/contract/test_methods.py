@@ -16,6 +16,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import methods
@@ -295,6 +296,36 @@ def test_it_asks_no_tensor_for_its_value_or_says_that_it_does(method):
 def test_asking_a_tensor_for_its_value_would_be_noticed(look):
     with RefuseToLook(), pytest.raises(AssertionError, match="asks for a tensor's value"):
         look(torch.ones(1))
+
+
+class RefuseClamp(TorchFunctionMode):
+    """Raises when a gradient is to pass through an operation whose derivative depends on PyTorch's version."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if re.fullmatch("(clamp|clip)(_min|_max)?_?", function.__name__) and result.requires_grad:
+            raise AssertionError(
+                f"train_batch differentiates through {function.__name__}, whose derivative at its bounds is another "
+                "from PyTorch 2.14 on; cut images to the box with self.threat.clip"
+            )
+        return result
+
+
+@pytest.mark.fault("version")
+@every_method
+def test_its_gradients_mean_the_same_under_every_version_of_pytorch(method):
+    session = Session(method)
+    for minibatch in minibatches_of(session):
+        with RefuseClamp():
+            session.train(*minibatch)
+
+
+@pytest.mark.parametrize("cut", [torch.Tensor.clamp, torch.clip, torch.Tensor.clip, torch.clamp, torch.clamp_max])
+def test_a_gradient_through_the_box_that_depends_on_the_version_would_be_noticed(cut):
+    with RefuseClamp():
+        cut(torch.ones(1), max=1)
+        with pytest.raises(AssertionError, match="cut images to the box with self.threat.clip"):
+            cut(torch.ones(1, requires_grad=True), max=1)
 
 
 @every_rule

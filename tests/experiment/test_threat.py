@@ -140,3 +140,33 @@ def test_an_adversarial_image_counts_only_inside_the_ball_and_the_box(pixel, adv
 def test_the_threat_model_is_found_by_the_norm_s_name():
     assert {LinfThreat.norm: LinfThreat} == THREATS
     assert LinfThreat.norm == "linf"
+
+
+BOUNDS = {-0.5: 0.0, -1e-8: 0.0, -0.0: 1.0, 0.0: 1.0, 0.25: 1.0, 1.0: 1.0, 1 + 2**-23: 0.0, 2.0: 0.0}
+
+
+@pytest.mark.fault("version")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_cut_to_the_box_has_derivative_1_from_0_to_1_with_both_and_0_outside(dtype):
+    values = torch.tensor([*BOUNDS], dtype=dtype, requires_grad=True)
+    cut = threat(0.1).clip(values)
+    assert cut.tolist() == np.clip([*BOUNDS], 0, 1).tolist()
+    (gradient,) = torch.autograd.grad((3 * cut).sum(), values)
+    assert gradient.tolist() == [3 * derivative for derivative in BOUNDS.values()]
+
+
+@pytest.mark.fault("version")
+@given(seed=seeds)
+def test_what_is_cut_to_the_box_has_these_derivatives_in_a_second_backward_too(seed):
+    values = (random_images(seed) + random_delta(random_images(seed), seed, 0.3)).double().requires_grad_()
+    inside = ((values >= 0) & (values <= 1)).double()
+    (first,) = torch.autograd.grad((threat(0.1).clip(values) ** 3).sum(), values, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), values)
+    torch.testing.assert_close(first, 3 * values**2 * inside, rtol=1e-12, atol=0)
+    torch.testing.assert_close(second, 6 * values * inside, rtol=1e-12, atol=0)
+
+
+def test_what_is_no_number_stays_none_when_it_is_cut_to_the_box():
+    values = torch.tensor([torch.nan, torch.inf, -torch.inf])
+    assert threat(0.1).clip(values)[0].isnan()
+    assert threat(0.1).clip(values)[1:].tolist() == [1, 0]
