@@ -39,9 +39,9 @@ class LinfThreat:
         return ((images + delta.detach()).clamp(0, 1) - images).requires_grad_()
 
     def clip(self, images: Tensor) -> Tensor:
-        """Images cut to [0, 1], to differentiate through: the derivative is 1 from 0 to 1, both included, and 0 outside.
+        """Images cut to [0, 1], to differentiate through: derivative 1 from 0 to 1, both included, and 0 outside.
 
-        That of `clamp` at its bounds is 1 up to PyTorch 2.13, with which methods were published, and 0 from 2.14 on.
+        At its bounds `clamp` has 1 up to PyTorch 2.13, as when the methods were published, and 0 from 2.14 on.
         """
         inside = (images >= 0) & (images <= 1)
         return torch.where(inside, images, images.detach().clamp(0, 1))

@@ -9,7 +9,7 @@ torch.set_num_threads(1)  # the tensors of the tests are small, and the machine 
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("suite")
 
-# The kinds of fault that public bug reports of this field describe; `@pytest.mark.fault(kind)` names what a test is for.
+# The kinds of fault that public bug reports describe; `@pytest.mark.fault(kind)` names what a test is for.
 FAULTS = {
     "restart": "an interrupted, failed, killed or partly deleted suite is not finished by the same command",
     "copy": "results that were copied, touched or moved are lost, or made again",

@@ -142,7 +142,7 @@ def test_the_threat_model_is_found_by_the_norm_s_name():
     assert LinfThreat.norm == "linf"
 
 
-BOUNDS = {-0.5: 0.0, -1e-8: 0.0, -0.0: 1.0, 0.0: 1.0, 0.25: 1.0, 1.0: 1.0, 1 + 2**-23: 0.0, 2.0: 0.0}
+BOUNDS = {-0.5: 0.0, -1e-8: 0.0, 0.0: 1.0, 0.25: 1.0, 1.0: 1.0, 1 + 2**-23: 0.0, 2.0: 0.0}
 
 
 @pytest.mark.fault("version")
