@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from experiment import sources
 from experiment.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,8 +75,8 @@ def engine_sha256() -> str:
 
 
 def method_sha256(method: str) -> str:
-    """Of the source and the defaults in methods/<method>."""
-    return source_sha256(path for pattern in ("*.py", "*.yaml") for path in (ROOT / "methods" / method).glob(pattern))
+    """Of all that the method is made of: the files of its folder, its defaults among them, and what they import."""
+    return source_sha256(sources.of_method(ROOT, method))
 
 
 def hardware(where: torch.device) -> dict:
@@ -110,17 +111,21 @@ def cpu_model() -> str:
 
 
 def git() -> dict:
-    """Commit, and whether tracked files differ from it or the rooms hold others; null where this is no checkout."""
+    """Commit, and whether tracked files differ from it or the rooms hold others, ignored by git or not.
+
+    null where this is no checkout.
+    """
     found = _output(["git", "-C", str(ROOT), "rev-parse", "--show-toplevel", "HEAD"])
     top, _, commit = (found or "").partition("\n")
     if not commit or Path(top).resolve() != ROOT:  # the project may lie in a folder of somebody else's checkout
         return {"commit": None, "dirty": None}
-    changes = _output(["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=all"])
-    lines = None if changes is None else changes.splitlines()
-    return {
-        "commit": commit,
-        "dirty": None if lines is None else any(line[:2] != "??" or line[3:].startswith(ROOMS) for line in lines),
-    }
+    changed = _output(["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no"])
+    others = _output(["git", "-C", str(ROOT), "ls-files", "--others", "--", *ROOMS])
+    if changed is None or others is None:
+        return {"commit": commit, "dirty": None}
+    caches = ("__pycache__", ".")
+    kept = [line for line in others.splitlines() if not any(part.startswith(caches) for part in line.split("/"))]
+    return {"commit": commit, "dirty": bool(changed or kept)}
 
 
 def source_sha256(paths: Iterable[Path]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiment import models, schema
+from experiment import models, schema, sources
 from experiment.data import DATASETS, load_split
 from experiment.download import verify_raw
 from experiment.errors import UserError
@@ -89,11 +89,11 @@ class Suite:
                 verify_raw(dataset, self.resolved["data_dir"])
 
     def method_files(self, label: str) -> list[str]:
-        """The sources of a variant's method, from the project's root; its defaults are part of the run's spec."""
+        """What a variant's method is made of, from the project's root; its defaults are part of the run's spec."""
         for variant in self.resolved["variants"]:
             if variant["label"] == label:
-                folder = ROOT / "methods" / variant["method"]
-                return [str(path.relative_to(ROOT)) for path in sorted(folder.glob("*.py"))]
+                files = sources.of_method(ROOT, variant["method"])
+                return [str(path.relative_to(ROOT)) for path in files if path.name != "defaults.yaml"]
         raise UserError(f"suite {self.name} has no variant {label!r}")
 
     def run(self, folder: str) -> Run:

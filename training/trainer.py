@@ -80,10 +80,8 @@ class Trainer:
         self.best: dict | None = None  # epoch, PGD accuracy and weights of the best checkpoint so far
         self.status, self.status_epoch, self.status_reason = "ok", None, None
         self.parts, self.started = 1, provenance.now()
-        self._identity = {"spec": spec} | maker(
-            *(device, self.precision, "experiment/**/*.py", "training/**/*.py"),
-            *("methods/*.py", f"methods/{spec['method']}/**/*.py"),
-        )
+        self._identity = {"spec": spec, "method": provenance.method_sha256(spec["method"])}
+        self._identity |= maker(device, self.precision, "experiment/**/*.py", "training/**/*.py", "methods/*.py")
         self._epoch = self._batch = 0
         self._sums = torch.zeros(3, dtype=torch.float64, device=device)
         self._at_epoch_start = (0.0, asdict(Passes()))

@@ -121,6 +121,7 @@ def git(folder, *arguments):
     return done.stdout.strip()
 
 
+@pytest.mark.fault("stale")
 def test_a_checkout_has_its_commit_and_is_dirty_when_its_sources_are_not_the_commit_s(project):
     assert provenance.git() == {"commit": None, "dirty": None}
     git(project, "init")
@@ -133,6 +134,16 @@ def test_a_checkout_has_its_commit_and_is_dirty_when_its_sources_are_not_the_com
     (project / "methods/mine/helper.py").write_text("untracked")
     assert provenance.git() == clean | {"dirty": True}
     (project / "methods/mine/helper.py").unlink()
+    (project / "methods/mine/__pycache__").mkdir()
+    (project / "methods/mine/__pycache__/method.cpython-311.pyc").write_text("made by Python")
+    assert provenance.git() == clean
+    (project / ".git/info/exclude").write_text("*.pt\n/experiment/models/private/\n")
+    for ignored in ("methods/mine/nets/start.pt", "experiment/models/private/net.py"):
+        (project / ignored).parent.mkdir(exist_ok=True)
+        (project / ignored).write_text("git knows nothing of it")
+        assert provenance.git() == clean | {"dirty": True}
+        (project / ignored).unlink()
+    assert provenance.git() == clean
     (project / "experiment/a.py").write_text("changed")
     assert provenance.git() == clean | {"dirty": True}
 
