@@ -33,12 +33,12 @@ import pandas as pd
 from scipy import stats
 
 from evaluation.captions import NOTHING
-from evaluation.collate import check_evaluates, read_verdicts
-from evaluation.protocol import completed_settings, completed_spec
 from evaluation.statistics import changes, holm, ratio_interval
 from evaluation.typeset import signed
+from evaluation.verdicts import check_evaluates, read_verdicts
 from experiment import record
 from experiment.errors import UserError
+from experiment.protocol import completed_settings, completed_spec
 
 FIXED_RULES = {"constant", "every", "amata"}  # their passes depend on the epoch alone
 ACCURACY_COLUMNS = ["variant", "attack", "seeds", "a", "b", "b − a", "verdict"]
