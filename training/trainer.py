@@ -75,7 +75,7 @@ class Trainer:
             bf16=self.precision == "bf16",
         )
         self.clock = Clock(device)
-        self.watch = Watch()
+        self.watch = Watch(guessing=1 / dataset.classes)
         self.rows: list[dict] = []  # one an epoch, the columns of epochs.csv
         self.best: dict | None = None  # epoch, PGD accuracy and weights of the best checkpoint so far
         self.status, self.status_epoch, self.status_reason = "ok", None, None
@@ -112,6 +112,8 @@ class Trainer:
                     self.clock.start()
             self.clock.stop()
             self._end_epoch(effort)
+        if self.status == "ok" and (found := self.watch.never_robust()):
+            self.status, (self.status_epoch, self.status_reason) = "collapsed", found
 
     @property
     def weights(self) -> tuple[int | None, dict[str, Tensor]]:
@@ -171,12 +173,17 @@ class Trainer:
             seeded(self.device, self.spec["seed"], VALIDATION, self._epoch),
         )
         torch.backends.cudnn.benchmark = timing
-        if self.best is None or validation.pgd > self.best["pgd_accuracy"]:
+        if self._is_best(validation.pgd):
             weights = {name: tensor.clone() for name, tensor in self.learner.network.state_dict().items()}
             self.best = {"epoch": self._epoch, "pgd_accuracy": validation.pgd, "weights": weights}
         if self.status == "ok" and (reason := self.watch.collapsed(validation)):
             self.status, self.status_epoch, self.status_reason = "collapsed", self._epoch, reason
         return validation
+
+    def _is_best(self, pgd: float) -> bool:
+        """Whether the epoch's weights are to be kept: of equal accuracies the first, of those of guessing the last."""
+        best = -1.0 if self.best is None else self.best["pgd_accuracy"]
+        return pgd > best or not self.watch.is_robust(best)
 
     def _note(self, effort, loss, statistics, validation) -> None:
         """One row of epochs.csv, and the same as a line of the log."""
