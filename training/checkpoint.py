@@ -1,7 +1,8 @@
-"""Checkpoints that an interrupted run goes on from."""
+"""Checkpoints that an interrupted run goes on from, one for each thing that it may be made by."""
 
 import hashlib
 import io
+import json
 from pathlib import Path
 
 import torch
@@ -10,10 +11,16 @@ from experiment.errors import UserError
 from experiment.record import write_atomically
 
 DIGEST = hashlib.sha256().digest_size
+READABLE = ("hardware", "packages", "precision")  # of an identity; the others are long, or hashes
 
 
-def save(path: Path, identity: dict, state: dict) -> None:
-    """Write a state of tensors, numbers, strings, lists and dicts, so that `path` always holds a complete one.
+def file_of(folder: Path, identity: dict) -> Path:
+    """Where the state is kept; what another identity left lies beside it."""
+    return folder / f"{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]}.pt"
+
+
+def save(folder: Path, identity: dict, state: dict) -> None:
+    """Write a state of tensors, numbers, strings, lists and dicts, so that there always is a complete one.
 
     identity: what the run is and what it is made by; only the same may go on from the state.
     """
@@ -22,22 +29,51 @@ def save(path: Path, identity: dict, state: dict) -> None:
     torch.save({"identity": identity, "state": state}, buffer)
     content = buffer.getbuffer()
     content[:DIGEST] = hashlib.sha256(content[DIGEST:]).digest()  # torch.load takes flipped bits without a word
-    write_atomically(path, content)
+    write_atomically(file_of(folder, identity), content)
 
 
-def load(path: Path, identity: dict, device: torch.device) -> dict | None:
-    """The state that `save` wrote, or None where there is none. No pickled code is run (weights_only).
+def load(folder: Path, identity: dict, device: torch.device) -> dict | None:
+    """The state that `save` wrote, or None where there is no checkpoint at all. No pickled code is run (weights_only).
 
-    Raises UserError when the file is damaged, or its identity is another.
+    Raises UserError when the file is damaged, or when there are only checkpoints of other identities, which stay.
     """
-    try:
-        content = memoryview(path.read_bytes())
-    except FileNotFoundError:
+    path = file_of(folder, identity)
+    if path.exists():
+        return _read(path, device)["state"]
+    others = sorted(folder.glob("*.pt"), key=lambda other: other.stat().st_mtime)
+    if not others:
         return None
+    saved = _read(others[-1], torch.device("cpu"))
+    raise UserError(
+        f"{others[-1]} was made with another {_differences(saved['identity'], identity)}; "
+        "it stays, and the run goes on from it when it is started with the same again"
+    )
+
+
+def _read(path: Path, device: torch.device) -> dict:
+    content = memoryview(path.read_bytes())
     if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
         raise UserError(f"{path} is damaged")
-    saved = torch.load(io.BytesIO(content[DIGEST:]), map_location=device, weights_only=True)
-    differing = [key for key, value in identity.items() if saved["identity"].get(key) != value]
-    if differing:
-        raise UserError(f"{path} was made with another {', '.join(differing)}")
-    return saved["state"]
+    try:
+        saved = torch.load(io.BytesIO(content[DIGEST:]), map_location=device, weights_only=True)
+        if not all(isinstance(saved[key], dict) for key in ("identity", "state")):
+            raise TypeError
+    except Exception:  # of many kinds: what lies there was not written by `save`
+        raise UserError(f"{path} is no checkpoint") from None
+    return saved
+
+
+def _differences(saved: dict, wanted: dict) -> str:
+    """ "hardware (a CPU, 2 threads; now a CPU, 1 thread), code"."""
+    different = [key for key, value in wanted.items() if saved.get(key) != value]
+
+    def shown(side: dict, other: dict, key: str) -> str:
+        if key != "packages":
+            return side.get(key)
+        here, there = side.get(key, {}), other.get(key, {})
+        return ", ".join(f"{name} {version}" for name, version in here.items() if there.get(name) != version)
+
+    return ", ".join(
+        f"{key} ({shown(saved, wanted, key)}; now {shown(wanted, saved, key)})" if key in READABLE else key
+        for key in different
+    )

@@ -47,8 +47,8 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
     device, training = provenance.device(), run.spec["training"]
     images, labels = load_split(suite.data_file(run.dataset, "train"))
     split = train_validation_split(images, labels, training["validation_images"], training["max_train_images"])
-    resume = folder / "resume" / "state.pt"
-    for unfinished in (*folder.glob(".*.tmp"), *resume.parent.glob(".*.tmp")):
+    resume = folder / "resume"
+    for unfinished in (*folder.glob(".*.tmp"), *resume.glob(".*.tmp")):
         unfinished.unlink()  # a killed process may leave one each time, as large as a checkpoint
     with open(folder / "train.log", "a" if resume.exists() else "w") as log:
         trainer = Trainer(
@@ -59,6 +59,8 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
             suite.resolved["checkpoint_seconds"],
             log=lambda line: print(line, file=log, flush=True),
         )
+        if trainer.starts_anew:
+            print(f"train     {run.folder}: {trainer.starts_anew}", flush=True)
         trainer.train()
     evaluated, kept = trainer.weights
     sha256 = weights.save(folder / "model.safetensors", kept)
@@ -86,7 +88,7 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
             ),
         },
     )
-    shutil.rmtree(resume.parent, ignore_errors=True)
+    shutil.rmtree(resume, ignore_errors=True)
     seconds = f"{trainer.clock.seconds:.1f} s, {trainer.learner.passes.backwards} passes"
     return f"{seconds}, {trainer.status}" + (f" at epoch {trainer.status_epoch}" if trainer.status != "ok" else "")
 

@@ -32,7 +32,7 @@ class Trainer:
     """Trains one run and can be interrupted at any moment.
 
     spec: a resolved run (experiment.suite.Run.spec); split: (train images, train labels, validation images,
-    validation labels) as uint8 and int64 tensors; resume: the file that checkpoints go to every
+    validation labels) as uint8 and int64 tensors; resume: the folder that checkpoints go to every
     `checkpoint_seconds`; log: called with a line of text after every epoch; recorder: given the device and the
     generator of noise, what records minibatches (training.capture), or None to train them step by step.
     A checkpoint that is damaged, or was made by other code or hardware or for another spec, is not gone on from.
@@ -80,6 +80,7 @@ class Trainer:
         self.best: dict | None = None  # epoch, PGD accuracy and weights of the best checkpoint so far
         self.status, self.status_epoch, self.status_reason = "ok", None, None
         self.parts, self.started = 1, provenance.now()
+        self.starts_anew: str | None = None  # why, where there is a checkpoint that is not gone on from
         self._identity = {"spec": spec, "method": provenance.method_sha256(spec["method"])}
         self._identity |= maker(device, self.precision, "experiment/**/*.py", "training/**/*.py", "methods/*.py")
         self._epoch = self._batch = 0
@@ -239,7 +240,8 @@ class Trainer:
         try:
             state = checkpoint.load(self._resume, self._identity, self.device)
         except UserError as error:
-            self._log(f"training starts anew: {error}")
+            self.starts_anew = f"training starts anew: {error}"
+            self._log(self.starts_anew)
             return
         if state is None:
             return

@@ -43,7 +43,7 @@ def made(data, folder, recorder, method="pgd", rule="constant", options=None, ch
         *load_split(suite.data_file("digits", "train")), training["validation_images"], training["max_train_images"]
     )
     folder.mkdir(exist_ok=True)
-    return Trainer(spec, split, CPU, folder / "state.pt", checkpoint_seconds, log=log.append, recorder=recorder), log
+    return Trainer(spec, split, CPU, folder / "resume", checkpoint_seconds, log=log.append, recorder=recorder), log
 
 
 def finished(*arguments, **options):

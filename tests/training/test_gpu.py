@@ -56,7 +56,7 @@ def trained(data, folder, method="pgd", rule="mplus", recorder=CudaGraphs, **cha
     )
     folder.mkdir(exist_ok=True)
     spec = next(suite.runs()).spec
-    run = Trainer(spec, split, GPU, folder / "state.pt", 1000, log=log.append, recorder=on_the_shared(recorder))
+    run = Trainer(spec, split, GPU, folder / "resume", 1000, log=log.append, recorder=on_the_shared(recorder))
     run.train()
     return run, log
 

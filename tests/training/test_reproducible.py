@@ -50,7 +50,7 @@ def test_the_same_command_after_a_sigkill_leaves_the_same_bits(command, results,
     folder = tmp_path / "tiny" / "digits" / "it" / "seed0"
     process = subprocess.Popen([*command, str(tmp_path)], cwd=ROOT, env=ENVIRONMENT)
     deadline = time.monotonic() + 60
-    while not (folder / "resume" / "state.pt").exists() and time.monotonic() < deadline:
+    while not list(folder.glob("resume/*.pt")) and time.monotonic() < deadline:
         time.sleep(0.005)
     time.sleep(random.uniform(0, 0.2))
     process.kill()
@@ -79,7 +79,7 @@ def seen_by(data, tmp_path, monkeypatch, method, rule, seed):
     images = torch.randint(0, 256, (30, 3, 32, 32), dtype=torch.uint8, generator=draw)
     labels = torch.randint(0, 10, (30,), generator=draw)
     split = (images[:24], labels[:24], images[24:], labels[24:])
-    trainer = Trainer(spec, split, torch.device("cpu"), tmp_path / "state.pt", 1000, log=lambda line: None)
+    trainer = Trainer(spec, split, torch.device("cpu"), tmp_path / "resume", 1000, log=lambda line: None)
     weights, shown, train_batch = sha256(trainer.learner.network.state_dict()), [], trainer.method.train_batch
 
     def watched(learner, images, labels, effort):

@@ -1,11 +1,14 @@
 """A run that is killed, at any moment and any number of times, ends as if it had never been interrupted."""
 
+import hashlib
+import io
 import json
 import os
 import random
 import subprocess
 import sys
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -179,46 +182,97 @@ def test_memory_that_an_earlier_part_used_is_part_of_the_peak(data, tmp_path, mo
     assert tiny.record(folder)["cost"]["peak_memory_bytes"] == 2**50
 
 
+def checkpoint_of(folder):
+    (file,) = (folder / "resume").glob("*.pt")
+    return file
+
+
 @pytest.mark.parametrize(
     ("place", "what"), [("start", "cut"), ("middle", "cut"), ("end", "cut"), ("middle", "bit"), ("start", "empty")]
 )
-def test_a_damaged_checkpoint_is_named_in_the_log_and_the_run_starts_anew(data, tmp_path, place, what):
+def test_a_damaged_checkpoint_is_named_and_the_run_starts_anew(data, tmp_path, capsys, place, what):
     suite = tiny.suite(data)
     folder = interrupted(suite, tmp_path / "killed")
-    file = folder / "resume" / "state.pt"
+    file = checkpoint_of(folder)
     content = bytearray(file.read_bytes())
     position = {"start": 20, "middle": len(content) // 2, "end": len(content) - 1}[place]
     if what == "bit":
         content[position] ^= 1
     file.write_bytes(b"" if what == "empty" else content if what == "bit" else content[:position])
     tiny.train(suite, tmp_path / "killed")
-    assert "training starts anew" in (folder / "train.log").read_text()
-    assert f"{file} is damaged" in (folder / "train.log").read_text()
+    for told in ((folder / "train.log").read_text(), capsys.readouterr().out):
+        assert f"training starts anew: {file} is damaged\n" in told
     assert tiny.timeless(folder) == tiny.timeless(tiny.train(suite, tmp_path / "whole"))
     assert tiny.record(folder)["cost"]["parts"] == 1
 
 
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        (lambda patch: None, "spec"),
-        (lambda patch: patch.setattr("experiment.provenance.cpu_model", lambda: "Another CPU"), "hardware"),
-        (lambda patch: patch.setattr("importlib.metadata.version", lambda name: "0.0"), "packages"),
-        (lambda patch: patch.setattr("experiment.provenance.source_sha256", lambda paths: "f" * 64), "method, code"),
-        (lambda patch: patch.setattr("experiment.precision.resolve", lambda *_: "bf16"), "precision"),
-    ],
-    ids=["spec", "hardware", "packages", "code", "precision"],
-)
-def test_what_another_spec_machine_or_code_left_is_not_gone_on_from(data, tmp_path, monkeypatch, change, named):
-    folder = interrupted(tiny.suite(data), tmp_path / "killed")
-    suite = tiny.suite(data, training={"lr": 0.02} if named == "spec" else {})
+@pytest.mark.fault("file")
+@pytest.mark.parametrize("junk", [b"", b"junk", {"state": {}}, {"identity": {}, "state": 1}, [1]])
+def test_what_is_no_checkpoint_although_its_digest_is_right_is_named_and_the_run_starts_anew(
+    data, tmp_path, capsys, junk
+):
+    suite = tiny.suite(data)
+    folder = interrupted(suite, tmp_path)
+    file, buffer = checkpoint_of(folder), io.BytesIO()
+    torch.save(junk, buffer)
+    content = junk if isinstance(junk, bytes) else buffer.getvalue()
+    file.write_bytes(hashlib.sha256(content).digest() + content)
+    tiny.train(suite, tmp_path)
+    assert f"training starts anew: {file} is no checkpoint\n" in capsys.readouterr().out
+    assert tiny.record(folder)["status"] == "ok"
+
+
+def threads(number):
+    return lambda patch: patch.setattr(torch, "get_num_threads", lambda: number)
+
+
+CHANGES = {
+    "spec": (lambda patch: None, "spec;"),
+    "threads": (threads(7), "hardware (CPU, 1 thread; now CPU, 7 threads);"),
+    "hardware": (
+        lambda patch: patch.setattr("experiment.provenance.cpu_model", lambda: "Another"),
+        "hardware (CPU, 1 thread; now Another, 1 thread);",
+    ),
+    "packages": (
+        lambda patch: patch.setattr("importlib.metadata.version", lambda name: "0.0"),
+        f"packages (torch {metadata.version('torch')}, ",
+    ),
+    "code": (
+        lambda patch: patch.setattr("experiment.provenance.source_sha256", lambda paths: "f" * 64),
+        "method, code;",
+    ),
+    "precision": (
+        lambda patch: patch.setattr("experiment.precision.resolve", lambda *_: "bf16"),
+        "precision (fp32; now bf16);",
+    ),
+}
+
+
+@pytest.mark.fault("version", "restart")
+@pytest.mark.parametrize(("change", "named"), CHANGES.values(), ids=CHANGES)
+def test_what_another_spec_machine_or_code_left_is_kept_and_said_and_not_gone_on_from(
+    data, tmp_path, monkeypatch, capsys, change, named
+):
+    monkeypatch.setattr("experiment.provenance.cpu_model", lambda: "CPU")
+    original = tiny.suite(data)
+    folder = interrupted(original, tmp_path / "killed")
+    kept = checkpoint_of(folder)
+    suite = tiny.suite(data, training={"lr": 0.02}) if named == "spec;" else original
     with monkeypatch.context() as patch:
         change(patch)
-        tiny.train(suite, tmp_path / "killed")
-        expected = tiny.timeless(tiny.train(suite, tmp_path / "whole"))
-    log = (folder / "train.log").read_text()
-    assert f"training starts anew: {folder / 'resume' / 'state.pt'} was made with another {named}\n" in log
-    assert tiny.timeless(folder) == expected
+        interrupted(suite, tmp_path / "killed", minibatches=2)
+        sentence = f"training starts anew: {kept} was made with another {named}"
+        for told in ((folder / "train.log").read_text(), capsys.readouterr().out):
+            assert sentence in told
+            assert "goes on from it when it is started with the same again\n" in told
+        assert len(list((folder / "resume").iterdir())) == 2
+        interrupted(suite, tmp_path / "killed", minibatches=1)
+        assert "resumed at epoch 0, minibatch 1" in (folder / "train.log").read_text()
+        assert "starts anew" not in capsys.readouterr().out
+    tiny.train(original, tmp_path / "killed")
+    assert "resumed at epoch 2, minibatch 1" in (folder / "train.log").read_text()
+    assert tiny.timeless(folder) == tiny.timeless(tiny.train(original, tmp_path / "whole"))
+    assert not (folder / "resume").exists()
 
 
 def test_an_edited_method_is_another_code(data, tmp_path, monkeypatch):
@@ -228,7 +282,7 @@ def test_an_edited_method_is_another_code(data, tmp_path, monkeypatch):
     suite = tiny.suite(data, "free")
     (run,) = suite.runs()
     images, labels = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)
-    Trainer(run.spec, (images, labels, images, labels), torch.device("cpu"), tmp_path / "state.pt", 1)
+    Trainer(run.spec, (images, labels, images, labels), torch.device("cpu"), tmp_path / "resume", 1)
     names = {str(path.relative_to(ROOT)) for path in hashed}
     assert {
         "methods/free/method.py",
@@ -258,7 +312,7 @@ def test_a_kill_between_the_record_and_the_end_costs_nothing_but_the_last_miniba
 def test_unfinished_files_of_killed_processes_do_not_pile_up(data, tmp_path):
     suite = tiny.suite(data)
     folder = interrupted(suite, tmp_path)
-    for name in (".model.safetensors.123.tmp", "resume/.state.pt.123.tmp", "resume/.state.pt.456.tmp"):
+    for name in (".model.safetensors.123.tmp", "resume/.0123.pt.123.tmp", "resume/.0123.pt.456.tmp"):
         (folder / name).write_bytes(b"half")
     interrupted(suite, tmp_path, minibatches=1)
     assert not list(Path(folder).rglob("*.tmp"))
