@@ -11,6 +11,7 @@ RUN = ["dataset", "variant", "seed"]  # what names a run in the runs frame
 NOTHING = "–"
 SPREAD = f"Mean ± sample standard deviation over seeds, {NOTHING} where there is none."
 CHECKPOINTS = {"best": "the epoch of best PGD accuracy on the validation split", "last": "the last epoch"}
+OPEN_THREADS = "The suite leaves the number of CPU threads open; trained with another, weights differ."
 PUBLISHED_MPLUS = {"deat", "pgd"}  # methods under which M+ has been published, of those the suite has
 
 
@@ -72,6 +73,7 @@ def describe_protocol(resolved: dict, runs: pd.DataFrame) -> str:
         *([f"Departures: {'; '.join(overrides)}."] if overrides else []),
         f"{len(seeds)} seed{'s' * (len(seeds) > 1)} ({', '.join(map(str, seeds))}).",
         f"Trained on {' and '.join(trained)}.",
+        *([OPEN_THREADS] if resolved["threads"] is None and any(" thread" in label for label in trained) else []),
         *([f"M+ under {', '.join(own)} has no published definition; it is this suite's own."] if own else []),
     ]
     return " ".join(sentences)
@@ -130,7 +132,7 @@ def suspects(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def describe_sources(runs: pd.DataFrame) -> list[str]:
-    """A sentence for each thing that records should share and do not: the engine's source, a method's, the packages."""
+    """A sentence for each thing that records should share and do not: sources, packages, hardware of training."""
     trained, evaluated = runs.drop_duplicates(RUN), runs[runs["evaluation_engine_sha256"].notna()]
     engines = pd.concat([trained["engine_sha256"], evaluated["evaluation_engine_sha256"]])
     packages = pd.concat([trained["packages"], evaluated["evaluation_packages"]])
@@ -147,6 +149,14 @@ def describe_sources(runs: pd.DataFrame) -> list[str]:
         shared = set.intersection(*versions)
         different = pd.Series([", ".join(sorted(found - shared)) for found in versions])
         sentences.append(f"Made with different package versions: {_counted(different)}.")
+    if trained["hardware"].nunique() > 1:
+        kinds = trained.groupby(["dataset", "variant"], sort=False)["hardware"].nunique()
+        mixed = dict.fromkeys(variant for (_, variant), count in kinds.items() if count > 1)
+        who = f"runs of {', '.join(mixed)}" if mixed else "variants"
+        sentences.append(
+            f"Weights depend on hardware and threads, and {who} were trained on different ones: "
+            f"{_counted(trained['hardware'])}."
+        )
     return sentences
 
 

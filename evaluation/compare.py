@@ -16,7 +16,8 @@ cannot be compared.
 - Seconds are shown where both ran on hardware of the same label, and decide nothing: other work on a machine moves
   them all together, which no test over seeds can see.
 - A run or an evaluation that only one folder has, a status, a number of images, a run's specification or an attack's
-  settings that differ are a change: the folders do not measure the same. Versions and hardware by themselves are none.
+  settings that differ are a change: the folders do not measure the same. Versions, hardware and threads by themselves
+  are none, and are named, since weights depend on them.
 """
 
 import argparse
@@ -268,7 +269,8 @@ def _named(parts: Iterator[tuple[str, Mapping, Mapping]]) -> list[str]:
 def _origin(content: dict) -> dict:
     provenance = content["provenance"]
     sources = {f"{name} source": sha256[:12] for name, sha256 in provenance["sources"].items()}
-    own = {"hardware": provenance["hardware"]["label"], "precision": provenance["precision"]}
+    hardware = provenance["hardware"]
+    own = {"hardware": hardware["label"], "threads": hardware["threads"], "precision": provenance["precision"]}
     return own | {"python": provenance["python"]} | provenance["packages"] | sources
 
 
@@ -302,6 +304,8 @@ def _print(comparison: Comparison) -> None:
             print(f"{title}: {line}")
         if len(lines) > SHOWN:
             print(f"{title}: ... and {len(lines) - SHOWN} more")
+    if any(line.startswith("training ") for line in comparison.origin):
+        print("Weights depend on hardware, threads, packages and sources: what differs there may be why runs differ.")
     if comparison.untested:
         count = len(comparison.untested)
         print(f"{count} comparison{'s' * (count > 1)} could not be tested.")

@@ -179,6 +179,18 @@ def test_versions_and_hardware_that_differ_are_named_and_are_no_change(capsys, o
     assert "Nothing changed beyond noise" in out
 
 
+@pytest.mark.fault("version")
+def test_threads_that_differ_are_named_with_what_they_change(capsys, original, copy):
+    trained_again(copy)
+    path = copy / "digits/fast/seed1/train.json"
+    provenance = json.loads(path.read_text())["provenance"]
+    edit(path, provenance=provenance | {"hardware": provenance["hardware"] | {"threads": 1}})
+    _, out, _ = ran(capsys, original, copy)
+    assert "differs in what it was made with: training threads: 2 -> 1\n" in out
+    assert "Weights depend on hardware, threads, packages and sources" in out
+    assert "Weights depend on" not in ran(capsys, original, original)[1]
+
+
 def test_a_key_that_older_records_lack_counts_as_its_default(capsys, original, copy):
     for path in copy.glob("digits/*/*/train.json"):
         spec = json.loads(path.read_text())["spec"]

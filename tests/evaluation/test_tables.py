@@ -130,6 +130,40 @@ def test_seconds_of_different_hardware_never_share_a_line(tmp_path, resolved):
     assert GPU in set(table.shown["hardware"])
 
 
+ONE_THREAD = HARDWARE.replace("2 threads", "1 thread")
+
+
+@pytest.mark.fault("version")
+@pytest.mark.parametrize("other", [ONE_THREAD, GPU])
+def test_means_over_runs_of_different_threads_or_hardware_say_so(tmp_path, resolved, other):
+    tables = built(write_results(tmp_path, resolved, variants=FEW, hardware={2: other}), resolved)
+    sentence = (
+        f"Weights depend on hardware and threads, and runs of {', '.join(FEW)} were trained on different ones: "
+        f"{HARDWARE} ({2 * len(FEW)} records); {other} ({len(FEW)} records)."
+    )
+    for name in ("robustness", "mplus_effect"):
+        assert sentence in tables[name].notes
+
+
+@pytest.mark.fault("version")
+def test_variants_of_different_threads_are_told_apart_from_mixed_means(tmp_path, resolved):
+    folder = write_results(tmp_path, resolved, variants=FEW)
+    for path in folder.glob("digits/pgd-7/*/train.json"):
+        provenance = json.loads(path.read_text())["provenance"]
+        edit(path, provenance=provenance | {"hardware": provenance["hardware"] | {"label": ONE_THREAD, "threads": 1}})
+    notes = " ".join(built(folder, resolved)["robustness"].notes)
+    assert "Weights depend on hardware and threads, and variants were trained on different ones: " in notes
+
+
+@pytest.mark.fault("version")
+def test_a_suite_that_leaves_the_number_of_threads_open_says_that_weights_depend_on_it(tmp_path, resolved):
+    folder, said = write_results(tmp_path, resolved, variants=FEW), "leaves the number of CPU threads open"
+    assert said in built(folder, resolved)["robustness"].caption
+    assert said not in built(folder, resolved | {"threads": 2})["robustness"].caption
+    folder = write_results(tmp_path / "gpu", resolved, variants=FEW, hardware=dict.fromkeys(range(3), GPU))
+    assert said not in built(folder, resolved)["robustness"].caption  # where they move data, and compute nothing
+
+
 def test_hardware_is_a_column_only_where_there_is_more_than_one(suite):
     assert "hardware" not in suite[1]["cost"].shown
     assert HARDWARE in suite[1]["cost"].caption
