@@ -4,16 +4,18 @@ Three kinds, all from records alone:
 
 - A network that learnt nothing. Its clean accuracy is that of guessing, and so are its robust ones: a mean with it in
   describes no network.
-
 - Attacks that disagree. On the same images (the first n that both had) a stronger attack must not leave more images
-  robust than a weaker one, up to half a point or one image, whichever is more: clean >= fgsm >= pgd-K, margin-K >=
-  autoattack, and among pgd-K, as among margin-K, by K. Nor may PGD or margin PGD leave over ten points more than
-  AutoAttack, which looks past masked gradients (Croce & Hein, 2020; Athalye et al., 2018).
+  robust than a weaker one, up to half a point: clean >= fgsm >= pgd-K, margin-K >= autoattack, and among pgd-K, as
+  among margin-K, by K. Nor may PGD or margin PGD leave over ten points more than AutoAttack, which looks past masked
+  gradients (Croce & Hein, 2020; Athalye et al., 2018).
 - What an attack warned of. Every flag stays in the record, in runs.csv and under the table. It also makes the run
   suspect unless it cannot matter: dead units give healthy networks a few points of zero gradient, and on a hundred
-  images Square is said to have improved on the others when it broke one. So zero gradients count from 5 % of a batch,
-  Square's gain, adversarial images outside the threat model and successes that the network itself does not confirm
-  above the half point or one image.
+  images Square is said to have improved on the others when it broke one. So zero gradients count above 5 % of a batch
+  and Square's gain above half a point. Adversarial images outside the threat model and successes that the network
+  itself does not confirm are no sample of anything but faults: they count above the half point or one image.
+
+The images are a sample, and one of them must not make a run suspect: what is compared with a threshold is so by a test
+at 5 % that on all images it would be above it, paired by image where two attacks are compared.
 """
 
 import re
@@ -22,6 +24,7 @@ from itertools import permutations
 
 import numpy as np
 
+from evaluation.statistics import LEVEL, gap_p, share_p
 from experiment.data import DATASETS
 
 TOLERANCE = 0.005  # of the images
@@ -52,33 +55,31 @@ def suspicions(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.nda
 def matters(flag: str, images: int) -> bool:
     """Whether an attack's flag makes the accuracy over that many images doubtful; one that is not known does."""
     if found := re.search(r"there are (\d+) points of up to (\d+) with zero gradient", flag):
-        return int(found[1]) > ZERO_GRADIENTS * min(images, int(found[2]))
+        return share_p(int(found[1]), min(images, int(found[2])), ZERO_GRADIENTS) < LEVEL
     if found := re.search(r"Square Attack has decreased the robust accuracy of ([\d.]+)%", flag):
-        return round(float(found[1]) / 100 * images) > allowed(images)
+        count = round(float(found[1]) / 100 * images)
+        return count > 1 and share_p(count, images, TOLERANCE) < LEVEL
     if found := re.match(r"(\d+) (adversarial images outside the threat model|successes of the search) ", flag):
-        return int(found[1]) > allowed(images)
+        return int(found[1]) > max(1, TOLERANCE * images)
     return True
-
-
-def allowed(images: int) -> int:
-    """How many images two attacks may differ by in the wrong direction."""
-    return max(1, int(TOLERANCE * images))
 
 
 def _guessing(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndarray]) -> Iterator[str]:
     if "clean" in evaluations:
-        accuracy, chance = verdicts["clean"].mean(), 1 / DATASETS[evaluations["clean"]["dataset"]].classes
-        if accuracy <= GUESSING * chance:
-            yield f"clean accuracy is {accuracy:.1%}, hardly above the {chance:.1%} of guessing"
+        right, chance = verdicts["clean"], 1 / DATASETS[evaluations["clean"]["dataset"]].classes
+        if right.mean() <= GUESSING * chance or share_p(int(right.sum()), len(right), chance) >= LEVEL:
+            said = f"clean accuracy is {right.mean():.1%} of {len(right)} images"
+            yield f"{said}, hardly above the {chance:.1%} of guessing"
 
 
 def _disorder(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndarray]) -> Iterator[str]:
     for weak, strong in permutations(evaluations, 2):
         if _is_stronger(evaluations[strong]["settings"], evaluations[weak]["settings"]):
-            n, above, below = _common(verdicts[weak], verdicts[strong])
-            if below > above + allowed(n):
+            above, below = _common(verdicts[weak], verdicts[strong])
+            if gap_p(below, above, TOLERANCE) < LEVEL:
                 yield (
-                    f"{strong} leaves {below} of the same {n} images robust, more than the {above} of the weaker {weak}"
+                    f"{strong} leaves {below.sum()} of the same {len(below)} images robust, "
+                    f"more than the {above.sum()} of the weaker {weak}"
                 )
 
 
@@ -90,9 +91,12 @@ def _masked(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndarra
             if _kind(name)[0] == kind and _reach(evaluation["settings"]) >= 1
         ]
         if reaching:
-            n, found, autoattack = min(reaching, key=lambda counts: counts[1] / counts[0])
-            if found - autoattack > MASKED_GAP * n:
-                yield f"{kind} leaves {found} of the same {n} images robust, autoattack only {autoattack}"
+            found, autoattack = min(reaching, key=lambda both: both[0].mean())
+            if gap_p(found, autoattack, MASKED_GAP) < LEVEL:
+                yield (
+                    f"{kind} leaves {found.sum()} of the same {len(found)} images robust, autoattack only "
+                    f"{autoattack.sum()}"
+                )
 
 
 def _is_stronger(one: Mapping, other: Mapping) -> bool:
@@ -116,7 +120,7 @@ def _reach(settings: Mapping) -> float:
     return _kind(settings["name"])[1] * settings["step_size"] / settings["threat"]["eps"] + 1e-9
 
 
-def _common(one: np.ndarray, other: np.ndarray) -> tuple[int, int, int]:
-    """How many images both had, and how many of those are robust for each."""
+def _common(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The verdicts of both on the images that both had."""
     n = min(len(one), len(other))
-    return n, int(one[:n].sum()), int(other[:n].sum())
+    return one[:n], other[:n]

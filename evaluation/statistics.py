@@ -79,6 +79,27 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> Discordance:
     return Discordance(only_first, only_second, p_value)
 
 
+def gap_p(first: np.ndarray, second: np.ndarray, threshold: float) -> float:
+    """p of a one-sided test that `first` is right on at most `threshold` more of all images than `second`.
+
+    first, second: (N,) bool, verdicts on the same images in the same order; threshold: a fraction, at least 0.
+    Tango (1998), "Equivalence test and confidence interval for the difference in proportions for the paired-sample
+    design": a score test, here with a continuity correction of half an image; McNemar's for a threshold of 0.
+    """
+    n, gained, lost = len(first), int((first & ~second).sum()), int((second & ~first).sum())
+    excess = gained - lost - n * threshold - 0.5
+    if excess <= 0:
+        return 1.0
+    linear = 2 * n * threshold - (gained + lost) - (gained - lost) * threshold
+    only_second = (math.sqrt(linear**2 + 8 * n * lost * threshold * (1 - threshold)) - linear) / (4 * n)
+    return float(stats.norm.sf(excess / math.sqrt(n * (2 * only_second + threshold * (1 - threshold)))))
+
+
+def share_p(count: int, images: int, share: float) -> float:
+    """p of the exact one-sided binomial test that `count` of `images` come from a share of at most `share` of all."""
+    return float(stats.binomtest(count, images, share, alternative="greater").pvalue) if images else 1.0
+
+
 def ratio_interval(ratios: Sequence[float]) -> tuple[float, float, float]:
     """Geometric mean of ratios and its 95 % t interval on the log scale, where base/M+ and M+/base say the same.
 

@@ -5,18 +5,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import optimize, stats
 
 from evaluation.statistics import (
     CrossedMean,
     changes,
     crossed_mean,
     equivalence_p,
+    gap_p,
     holm,
     mcnemar,
     paired_interval,
     pareto_front,
     ratio_interval,
+    share_p,
     summarize,
     wilson_interval,
 )
@@ -278,3 +280,50 @@ def test_the_front_holds_what_nothing_dominates(points):
         not math.isnan(a) and not any(d <= c and b >= a and (d < c or b > a) for d, b in points) for c, a in points
     ]
     assert pareto_front(cost, accuracy).tolist() == expected
+
+
+# -- one attack against another on the same images ---------------------------------------------------------------------
+
+
+@given(*[st.integers(0, 60)] * 2, st.integers(1, 60), st.sampled_from([0.005, 0.05, 0.1, 0.3]))
+def test_a_gap_is_tested_by_the_error_it_has_if_it_is_as_large_as_allowed(gained, lost, same, threshold):
+    """The one nuisance, the share of images that only the second has right, by maximising the likelihood itself."""
+    n = gained + lost + same
+
+    def loss(q):
+        shares = [q + threshold, q, 1 - 2 * q - threshold]
+        return -sum(count * math.log(max(s, 1e-300)) for count, s in zip([gained, lost, same], shares, strict=True))
+
+    found = optimize.minimize_scalar(loss, bounds=(0, (1 - threshold) / 2), method="bounded", options={"xatol": 1e-12})
+    excess = gained - lost - n * threshold - 0.5
+    error = math.sqrt(n * (2 * found.x + threshold * (1 - threshold)))
+    expected = stats.norm.sf(excess / error) if excess > 0 else 1.0
+    assert gap_p(*verdicts(same, gained, lost, 0), threshold) == pytest.approx(expected, rel=1e-3)
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_without_an_allowance_a_gap_is_tested_as_by_mcnemar_with_his_correction(gained, lost):
+    excess = gained - lost - 0.5
+    expected = stats.norm.sf(excess / math.sqrt(gained + lost)) if excess > 0 else 1.0
+    assert gap_p(*verdicts(7, gained, lost, 5), 0.0) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("n", [5, 10, 20, 40])
+@pytest.mark.parametrize("threshold", [0.005, 0.1])
+@pytest.mark.parametrize("lost_share", [0.0, 0.05, 0.2])
+def test_a_gap_as_large_as_allowed_is_seldom_called_larger(n, threshold, lost_share):
+    """All outcomes, by their probability: at a level of 5 %, a few percent more or less where images are few."""
+    shares = [lost_share + threshold, lost_share, 1 - 2 * lost_share - threshold]
+    wrong = sum(
+        stats.multinomial.pmf([gained, lost, n - gained - lost], n, shares)
+        for gained in range(n + 1)
+        for lost in range(n + 1 - gained)
+        if gap_p(*verdicts(n - gained - lost, gained, lost, 0), threshold) < 0.05
+    )
+    assert wrong < 0.07
+
+
+def test_a_share_is_tested_against_the_exact_binomial_tail():
+    assert share_p(3, 10, 0.1) == pytest.approx(1 - stats.binom.cdf(2, 10, 0.1))
+    assert share_p(0, 10, 0.1) == 1.0
+    assert share_p(0, 0, 0.1) == 1.0
