@@ -201,6 +201,13 @@ def _resolve_training(training: dict, where: str, datasets: list[str]) -> None:
             )
     schedule = training["schedule"]
     schedule["factor"] = _positive(schedule["factor"], f"{where}.schedule.factor")
+    if schedule["peak_momentum"] is not None:
+        lowest = schedule["peak_momentum"] = quantity(schedule["peak_momentum"], f"{where}.schedule.peak_momentum")
+        if schedule["name"] != "cyclic" or not 0 <= lowest < training["momentum"]:
+            raise UserError(
+                f"{where}.schedule.peak_momentum is {lowest:g}; it is for a schedule named cyclic, must not be "
+                f"negative, and must be below momentum, {training['momentum']:g}"
+            )
     for dataset in datasets:
         available = DATASETS[dataset].train_images
         images = training["max_train_images"] or available - training["validation_images"]

@@ -77,8 +77,9 @@ class Minibatches:
     """Trains minibatches, from recordings where `recorder` is given and can make them, else step by step.
 
     Either gives the same numbers. A method that is not `capturable`, or that does what cannot be recorded, is trained
-    step by step. sums: float64 (3,), what `Learner.batch_statistics` is added to; memory: also watches recordings,
-    whose replays allocate nothing; log: called with a line of text.
+    step by step. sums: float64 (3,), what `Learner.batch_statistics` is added to; cycles_momentum: whether each update
+    has a momentum of its own; memory: also watches recordings, whose replays allocate nothing; log: called with a line
+    of text.
     """
 
     def __init__(
@@ -88,16 +89,18 @@ class Minibatches:
         generator: torch.Generator,
         sums: Tensor,
         *,
+        cycles_momentum: bool,
         recorder: CudaGraphs | None,
         memory: PeakMemory,
         log: Callable[[str], None],
     ):
         self._learner, self._method, self._generator, self._sums = learner, method, generator, sums
         self._recorder, self._memory, self._log = recorder, memory, log
+        self._cycles_momentum = cycles_momentum
         self._recordable = method.capturable
         self._recordings: dict[tuple[Effort, torch.Size], Recording | None] = {}  # None: step by step
         self._inputs: dict[torch.Size, tuple[Tensor, Tensor]] = {}  # images and labels that recordings read
-        self._rates: dict[int, tuple[Tensor, ...]] = {}  # learning rates that optimizers read, by updates a minibatch
+        self._scheduled: dict[int, Tensor] = {}  # rates and momenta that the optimizer reads, by updates a minibatch
 
     @property
     def recorded(self) -> bool:
@@ -120,11 +123,13 @@ class Minibatches:
         kept = {key: value for key, value in self._recordings.items() if key[0] == effort}
         self._recordings = kept | {(effort, images.shape): recording}
 
-    def train(self, images: Tensor, labels: Tensor, effort: Effort, rates: list[float]) -> None:
-        """Train one minibatch. rates: the learning rate of each of its updates."""
-        if self._recorder is not None:
-            for slot, rate in zip(self._slots(len(rates)), rates, strict=True):
-                slot.fill_(rate)
+    def train(
+        self, images: Tensor, labels: Tensor, effort: Effort, rates: list[float], momenta: list[float] | None = None
+    ) -> None:
+        """Train one minibatch. rates: the learning rate of each of its updates; momenta: the momentum, if it cycles."""
+        for slots, values in zip(self._slots(len(rates)), (rates, momenta), strict=True):
+            for slot, value in zip(slots, values, strict=True) if slots else ():
+                slot.fill_(value)
         recording = self._recordings.get((effort, images.shape))
         if recording is None:
             self._train(images, labels, effort, rates.__getitem__)
@@ -136,8 +141,7 @@ class Minibatches:
         self._learner.last_rate = rates[-1] * recording.lr_scale
 
     def _train(self, images, labels, effort, learning_rate) -> None:
-        slots = None if self._recorder is None else self._slots(self._method.updates(effort))
-        self._learner.begin_batch(labels, learning_rate, slots)
+        self._learner.begin_batch(labels, learning_rate, *self._slots(self._method.updates(effort)))
         self._method.train_batch(self._learner, images, labels, effort)
         self._sums += self._learner.batch_statistics()
 
@@ -170,10 +174,12 @@ class Minibatches:
         self._recordable = False
         self._recordings.clear()
 
-    def _slots(self, updates: int) -> tuple[Tensor, ...]:
-        if updates not in self._rates:  # float32 is what the fused optimizer reads on a GPU
-            self._rates[updates] = torch.zeros(updates, device=self._sums.device).unbind()
-        return self._rates[updates]
+    def _slots(self, updates: int) -> tuple[tuple[Tensor, ...] | None, tuple[Tensor, ...] | None]:
+        """Where the optimizer finds the rate and the momentum of each update, each None where it is given numbers."""
+        if updates not in self._scheduled:  # float32 is what the fused optimizer reads on a GPU
+            self._scheduled[updates] = torch.zeros(2, updates, device=self._sums.device)
+        rates, momenta = (row.unbind() for row in self._scheduled[updates])
+        return rates if self._recorder else None, momenta if self._cycles_momentum else None
 
 
 class _Snapshot:

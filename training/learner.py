@@ -56,12 +56,19 @@ class Learner:
         self._input: Tensor | None = None  # of the last forward: what the magnitude's gradient is taken for
         self._partial = False  # whether the last forward went through the first layer only
 
-    def begin_batch(self, labels: Tensor, learning_rate, rates: Sequence[Tensor] | None = None) -> None:
+    def begin_batch(
+        self,
+        labels: Tensor,
+        learning_rate,
+        rates: Sequence[Tensor] | None = None,
+        momenta: Sequence[Tensor] | None = None,
+    ) -> None:
         """Start a minibatch with `labels` (N,); `learning_rate` maps updates made in it to the next one's rate.
 
         rates: the same as tensors () on the device, one an update, for the optimizer to read when it gets there.
+        momenta: such tensors for its momentum, where that changes.
         """
-        self._labels, self._learning_rate, self._rates = labels, learning_rate, rates
+        self._labels, self._learning_rate, self._rates, self._momenta = labels, learning_rate, rates, momenta
         self._updates_in_batch = 0
         self.forget()
 
@@ -137,6 +144,8 @@ class Learner:
             rate = self._rates[self._updates_in_batch] * lr_scale
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+            if self._momenta is not None:
+                group["momentum"] = self._momenta[self._updates_in_batch]
         self.optimizer.step()
         self.optimizer.zero_grad()
         self._updates_in_batch += 1

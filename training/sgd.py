@@ -10,7 +10,8 @@ class SGD:
     PyTorch's optimizers import its compiler when the first is made, which takes longer than a small network's epochs.
     Momentum starts at 0, which gives the same first update as none, so that all of the state is there from the start.
 
-    param_groups: one, whose "lr" may be changed before each step, to a number or a tensor () on the weights' device.
+    param_groups: one, whose "lr" may be changed before each step, to a number or a tensor () on the weights' device,
+        and whose "momentum" to such a tensor, if it was not 0.
     state: for each weight its "momentum_buffer", where there is momentum.
     """
 
@@ -24,12 +25,17 @@ class SGD:
         """Update the weights that have a gradient."""
         (group,) = self.param_groups
         weights = [weight for weight in group["params"] if weight.grad is not None]
+        velocities = [self.state[weight]["momentum_buffer"] for weight in weights if self.state]
+        momentum = group["momentum"]
+        if isinstance(momentum, Tensor):  # of which the kernel takes none
+            torch._foreach_mul_(velocities, momentum)
+            momentum = 1.0
         torch._fused_sgd_(
             weights,
             [weight.grad for weight in weights],
-            [self.state[weight]["momentum_buffer"] for weight in weights if self.state],
+            velocities,
             weight_decay=group["weight_decay"],
-            momentum=group["momentum"],
+            momentum=momentum,
             lr=group["lr"],
             dampening=0.0,
             nesterov=False,

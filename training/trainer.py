@@ -20,7 +20,7 @@ from training.capture import CudaGraphs, Minibatches
 from training.clock import Clock
 from training.collapse import Watch
 from training.learner import Learner, Passes
-from training.lr import learning_rate
+from training.lr import cycles_momentum, learning_rate, momentum
 from training.sgd import SGD
 from training.validation import Accuracies, validate
 
@@ -88,6 +88,7 @@ class Trainer:
         self._at_epoch_start = (0.0, asdict(Passes()))
         self._minibatches = Minibatches(
             *(self.learner, self.method, self._noise, self._sums),
+            cycles_momentum=cycles_momentum(training),
             recorder=recorder(device, self._noise),
             memory=self.clock.memory,
             log=log,
@@ -134,8 +135,10 @@ class Trainer:
         minibatches = training["epochs"] * len(self.batches)
         position = self._epoch * len(self.batches) + self._batch
         share = 1 / updates if training["schedule"]["unit"] == "update" else 0
-        rates = [learning_rate(training, minibatches, position + done * share) for done in range(updates)]
-        self._minibatches.train(images, labels, effort, rates)
+        positions = [position + done * share for done in range(updates)]
+        rates = [learning_rate(training, minibatches, place) for place in positions]
+        momenta = [momentum(training, minibatches, place) for place in positions] if cycles_momentum(training) else None
+        self._minibatches.train(images, labels, effort, rates, momenta)
         self._batch += 1
 
     def _end_epoch(self, effort) -> None:

@@ -15,6 +15,7 @@ from training.clock import Clock
 from training.trainer import Trainer
 
 CPU = torch.device("cpu")
+CYCLIC = {"lr": 0.1, "schedule": {"name": "cyclic", "peak": 0.4, "peak_momentum": 0.8, "unit": "update"}}
 EXACT = {"lr": 0.125, "schedule": {"milestones": [0.5], "factor": 0.5, "unit": "update"}}  # in float32 as in float64
 UNLIKE = ("seconds", "warmup_seconds", "at_epoch_start", "started", "peak_memory", "parts")
 
@@ -78,9 +79,8 @@ def test_recorded_minibatches_leave_the_bits_of_training_step_by_step(data, tmp_
 
 @every_method
 def test_what_cannot_be_recorded_is_trained_step_by_step_with_the_same_bits(data, tmp_path, method):
-    rates = {"lr": 0.1, "schedule": {"name": "cyclic", "peak": 0.4}}
-    recorded, _ = finished(data, tmp_path / "recorded", Recorder, method, "mplus", **rates)
-    refused, log = finished(data, tmp_path / "refused", Refusing, method, "mplus", **rates)
+    recorded, _ = finished(data, tmp_path / "recorded", Recorder, method, "mplus", **CYCLIC)
+    refused, log = finished(data, tmp_path / "refused", Refusing, method, "mplus", **CYCLIC)
     assert left(recorded) == left(refused)
     assert "not recorded, but trained step by step: nothing is recorded here" in log[0]
     assert len([line for line in log if "step by step" in line]) == 1
@@ -88,7 +88,7 @@ def test_what_cannot_be_recorded_is_trained_step_by_step_with_the_same_bits(data
 
 @every_method
 def test_a_killed_run_records_anew_and_ends_with_the_same_bits(data, tmp_path, monkeypatch, method):
-    expected, _ = finished(data, tmp_path / "whole", Recorder, method, "mplus")
+    expected, _ = finished(data, tmp_path / "whole", Recorder, method, "mplus", **CYCLIC)
     killed = tmp_path / "killed"
     original, calls = Trainer._train_batch, []
 
@@ -101,11 +101,32 @@ def test_a_killed_run_records_anew_and_ends_with_the_same_bits(data, tmp_path, m
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_train_batch", dying)
         with pytest.raises(Killed):
-            finished(data, killed, Recorder, method, "mplus", checkpoint_seconds=1e-9)
-    resumed, log = finished(data, killed, Recorder, method, "mplus")
+            finished(data, killed, Recorder, method, "mplus", checkpoint_seconds=1e-9, **CYCLIC)
+    resumed, log = finished(data, killed, Recorder, method, "mplus", **CYCLIC)
     assert "resumed at epoch 2, minibatch 1" in log
     assert recorder_of(resumed).replays
     assert left(resumed) == left(expected)
+
+
+@pytest.mark.parametrize("recorder", [Recorder, step_by_step])
+def test_every_update_has_the_momentum_that_the_schedule_has_for_it(data, tmp_path, monkeypatch, recorder):
+    multiplied, original = [], torch._foreach_mul_
+    monkeypatch.setattr(torch, "_foreach_mul_", lambda ts, m: (multiplied.append(m), original(ts, m)))
+    trainer, _ = made(data, tmp_path, recorder, "free", **CYCLIC)
+    values, train = [], trainer._minibatches.train
+
+    def noted(images, labels, effort, rates, momenta):
+        train(images, labels, effort, rates, momenta)
+        values.extend((slot.item(), momentum) for slot, momentum in zip(multiplied[-8:], momenta, strict=True))
+
+    monkeypatch.setattr(trainer._minibatches, "train", noted)
+    trainer.train()
+    assert len(values) == 3 * 3 * 8
+    for place, (read, given) in enumerate(values):
+        share = place / (9 * 8)
+        expected = 0.9 - 0.1 * (share / 0.4 if share <= 0.4 else (1 - share) / 0.6)
+        assert given == pytest.approx(expected)
+        assert read == pytest.approx(expected)
 
 
 def test_one_recording_serves_all_minibatches_of_a_shape_under_an_effort(data, tmp_path):

@@ -79,6 +79,14 @@ def test_graphs_leave_the_bits_of_training_step_by_step(data, tmp_path, method, 
     assert left(recorded) == left(eager)
 
 
+@pytest.mark.parametrize("method", methods.names())
+def test_graphs_read_the_momentum_of_each_update(data, tmp_path, method):
+    cyclic = {"schedule": {"name": "cyclic", "peak_momentum": 0.5, "unit": "update"}}
+    recorded, _ = trained(data, tmp_path / "recorded", method, **cyclic)
+    assert recordings(recorded)
+    assert left(recorded) == left(trained(data, tmp_path / "eager", method, recorder=Refusing, **cyclic)[0])
+
+
 def test_memory_does_not_grow_with_the_number_of_efforts(data, tmp_path):
     """Reserved, not allocated: what lies in the graphs' pool is allocated to nobody between replays."""
     reserved = {}

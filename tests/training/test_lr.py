@@ -1,8 +1,9 @@
 import pytest
+import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from training.lr import learning_rate
+from training.lr import cycles_momentum, learning_rate, momentum
 
 
 def training(**schedule):
@@ -60,3 +61,24 @@ def test_cyclic_stays_between_0_and_lr_and_has_one_peak(peak, minibatches, one, 
         assert rate(early) < rate(late)
     if early >= peak:
         assert rate(early) > rate(late)
+
+
+@pytest.mark.parametrize(("minibatches", "peak"), [(40, 0.5), (41, 0.5), (200, 0.4), (7, 0.25)])
+def test_a_cyclic_schedule_is_pytorch_s_with_the_momentum_that_the_authors_of_fast_had(minibatches, peak):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
+    up = peak * minibatches
+    scheduler = torch.optim.lr_scheduler.CyclicLR(
+        optimizer, base_lr=0.0, max_lr=0.2, step_size_up=up, step_size_down=minibatches - up
+    )
+    protocol = training(name="cyclic", peak=peak, peak_momentum=0.8) | {"momentum": 0.9}
+    for position in range(minibatches):
+        (group,) = optimizer.param_groups
+        assert learning_rate(protocol, minibatches, position) == pytest.approx(group["lr"], abs=1e-12)
+        assert momentum(protocol, minibatches, position) == pytest.approx(group["momentum"], abs=1e-12)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_momentum_stays_unless_the_schedule_says_otherwise():
+    assert not cycles_momentum(training(name="cyclic", peak=0.5, peak_momentum=None))
+    assert cycles_momentum(training(name="cyclic", peak=0.5, peak_momentum=0.0))

@@ -26,7 +26,7 @@ def weights():
 def step(optimizer, parameters, seed, lr):
     draw = torch.Generator().manual_seed(seed)
     for parameter in parameters:
-        parameter.grad = torch.randn(parameter.shape, generator=draw)
+        parameter.grad = torch.empty_like(parameter).copy_(torch.randn(parameter.shape, generator=draw))
     optimizer.param_groups[0]["lr"] = lr
     optimizer.step()
 
@@ -41,6 +41,18 @@ def test_updates_are_those_of_pytorch_s_optimizer_to_the_bit(momentum, rate):
         step(own, mine, seed, rate(lr))
         step(reference, theirs, seed, rate(lr))
         assert all(torch.equal(one, other) for one, other in zip(mine, theirs, strict=True))
+
+
+def test_a_momentum_that_changes_gives_the_updates_of_pytorch_s_optimizer():
+    mine, theirs = weights(), weights()
+    options = {"lr": 1.0, "momentum": 0.9, "weight_decay": 5e-4}
+    own, reference = SGD(mine, **options), torch.optim.SGD(theirs, **options)
+    for seed, (lr, momentum) in enumerate(((0.0, 0.9), (0.1, 0.85), (0.2, 0.8), (0.1, 0.85))):
+        own.param_groups[0]["momentum"], reference.param_groups[0]["momentum"] = torch.tensor(momentum), momentum
+        step(own, mine, seed, torch.tensor(lr))
+        step(reference, theirs, seed, lr)
+        for one, other in zip(mine, theirs, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
 
 
 def test_a_weight_without_a_gradient_stays_as_it_is():
