@@ -32,7 +32,7 @@ class SGD:
             momentum = 1.0
         torch._fused_sgd_(
             weights,
-            [weight.grad for weight in weights],
+            [laid_out_as(weight, weight.grad) for weight in weights],
             velocities,
             weight_decay=group["weight_decay"],
             momentum=momentum,
@@ -56,3 +56,8 @@ class SGD:
         """Take over what `state_dict` gave, into the tensors that are there."""
         for own, given in zip(self.state.values(), state["state"].values(), strict=True):
             own["momentum_buffer"].copy_(given["momentum_buffer"])
+
+
+def laid_out_as(weight: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient in the memory layout of its weight: the kernel goes through both as they lie, and does not check."""
+    return gradient if gradient.stride() == weight.stride() else torch.empty_like(weight).copy_(gradient)

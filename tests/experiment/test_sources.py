@@ -1,11 +1,9 @@
 """What a method is made of: whatever file could change what it trains."""
 
-import sys
-
 import pytest
 
 from experiment import provenance, sources, suite
-from experiment.suite import ROOT, Suite
+from experiment.suite import Suite
 
 PROJECT = {
     "experiment/threat.py": "",
@@ -110,13 +108,3 @@ def test_editing_what_trains_nothing_changes_nothing(project, name):
     before = provenance.method_sha256("mine")
     (project / "methods/mine" / name).write_text("edited")
     assert provenance.method_sha256("mine") == before
-
-
-def test_every_method_of_the_project_is_made_of_what_an_import_of_it_loads():
-    for folder in sorted(path.parent for path in (ROOT / "methods").glob("*/method.py")):
-        __import__(f"methods.{folder.name}.method")
-    for method in sorted(path.parent.name for path in (ROOT / "methods").glob("*/method.py")):
-        found = sources.of_method(ROOT, method)
-        own = [m.__file__ for name, m in sys.modules.items() if name.startswith(f"methods.{method}.") and m.__file__]
-        assert {*own, sys.modules["methods.method"].__file__} <= set(map(str, found))
-        assert ROOT / "methods" / "new.py" not in found

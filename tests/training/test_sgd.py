@@ -55,6 +55,22 @@ def test_a_momentum_that_changes_gives_the_updates_of_pytorch_s_optimizer():
             torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
 
 
+def test_a_gradient_in_another_memory_layout_than_its_weight_gives_the_same_update():
+    """PyTorch's fused kernel takes it as it lies and updates the wrong weights."""
+    mine, theirs = weights(), weights()
+    options = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
+    own, reference = SGD(mine, **options), torch.optim.SGD(theirs, **options)
+    for seed in range(2):
+        draw = torch.Generator().manual_seed(seed)
+        for one, other in zip(mine, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=draw)  # contiguous, whatever the weight is
+            other.grad = one.grad.clone()
+        own.step(), reference.step()
+    assert mine[0].stride() != mine[0].grad.stride()
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+
+
 def test_a_weight_without_a_gradient_stays_as_it_is():
     (moved, still, _) = parameters = weights()
     before = [parameter.detach().clone() for parameter in parameters]
