@@ -16,8 +16,8 @@ if not config:  # a suite given by --configfile must not be merged into the defa
 
 try:
     for file in workflow.configfiles:  # Snakemake's own reader keeps the last of two equal keys and says nothing
-        schema.read_yaml(Path(file).read_text(), file)
-    suite = Suite.from_mapping(config)
+        schema.read(file)
+    suite = Suite.from_mapping(config, ", ".join(map(str, workflow.configfiles)))
     suite.check_files()
     methods.check(suite.resolved["variants"])
 except UserError as error:
@@ -55,7 +55,7 @@ rule data:
         train=suite.data_file("{dataset}", "train"),
         test=suite.data_file("{dataset}", "test"),
     params:
-        dir=suite.resolved["data_dir"],
+        dir=str(suite.data_dir),
         mirrors=lambda w: suite.resolved["mirrors"].get(w.dataset, []),
     message:
         "data {wildcards.dataset}"

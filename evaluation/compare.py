@@ -243,7 +243,7 @@ def _protocol(a: Mapping[tuple, Run], b: Mapping[tuple, Run]) -> Iterator[tuple[
         specs = (side[key].train["spec"] for side in (a, b))
         yield key[1], *(completed_spec(spec, spec["steps"]["rule"]) for spec in specs)
         for attack in (name for name in a[key].evaluations if name in b[key].evaluations):
-            yield attack, *(completed_settings(side[key].evaluations[attack]["settings"]) for side in (a, b))
+            yield attack, *(completed_settings(side[key].evaluations[attack]["settings"], attack) for side in (a, b))
 
 
 def _origins(a: Mapping[tuple, Run], b: Mapping[tuple, Run]) -> Iterator[tuple[str, Mapping, Mapping]]:

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from evaluation.captions import attack_names, by_variant
+from experiment import schema
 from experiment.errors import UserError
-from experiment.schema import read_yaml
 from experiment.suite import ROOT
 
 PUBLISHED = ROOT / "results" / "reference" / "published.csv"
@@ -93,10 +93,9 @@ def read_published(path: Path = PUBLISHED) -> tuple[pd.DataFrame, dict]:
 
 
 def _read_sources(path: Path) -> dict:
-    try:
-        sources = read_yaml(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as YAML in UTF-8 ({error})") from None
+    sources = schema.read(path)
+    if not isinstance(sources, dict) or not all(isinstance(source, dict) for source in sources.values()):
+        raise UserError(f"{path}: it must have a mapping with {', '.join(sorted(SOURCE_KEYS))} for each source")
     for name, source in sources.items():
         if lacking := sorted(SOURCE_KEYS - set(source)):
             raise UserError(

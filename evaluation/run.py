@@ -22,6 +22,7 @@ from experiment.data import load_split
 from experiment.errors import told
 from experiment.lock import turn
 from experiment.maker import maker
+from experiment.quantity import threads
 from experiment.suite import Run, Suite
 
 CHUNK = 1000  # images whose verdicts are stored together
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("run", metavar="RUN", help="<dataset>/<variant>/seed<k>")
     parser.add_argument("attack", metavar="ATTACK", help="one of the suite's attacks")
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
-    parser.add_argument("--threads", type=int, help="CPU threads; default: PyTorch's own choice")
+    parser.add_argument("--threads", type=threads, help="CPU threads; default: PyTorch's own choice")
     options = parser.parse_args(arguments)
     with told(f"{options.run} {options.attack}"):
         suite = Suite.load(options.suite)
@@ -120,7 +121,7 @@ def in_chunks(settings, network, images, labels, parts: Path, identity: dict) ->
 
 def chunk_seed(settings: dict, start: int) -> int:
     """The seed of the chunk of test images that begins with number `start`."""
-    return settings["seed"] * 1_000_003 + start
+    return settings.get("seed", 0) * 1_000_003 + start  # clean and fgsm draw nothing, and have none
 
 
 def finished_chunk(file: Path, identity: dict) -> dict | None:

@@ -29,6 +29,7 @@ from evaluation.style import FORMATS, INK, RC
 from experiment import precision, provenance, record, slots
 from experiment.data import DATASETS, load_split
 from experiment.errors import UserError, told
+from experiment.quantity import threads
 from experiment.suite import Suite
 
 IMAGES = 4
@@ -84,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("suite", metavar="SUITE", help="a suite's YAML file, or - for standard input")
     parser.add_argument("dataset", metavar="DATASET", nargs="*", help="default: every data set of the suite")
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--threads", type=int, help="CPU threads; default: PyTorch's own choice")
+    parser.add_argument("--threads", type=threads, help="CPU threads; default: PyTorch's own choice")
     options = parser.parse_args(arguments)
     with told("sheet"):
         suite = Suite.load(options.suite)

@@ -26,6 +26,7 @@ from evaluation.run import CHUNK, chunk_seed, load_network
 from experiment import pgd, precision, provenance, record
 from experiment.data import load_split
 from experiment.errors import UserError, told
+from experiment.quantity import count, threads
 from experiment.suite import Run, Suite
 
 BATCH_SIZE = 200  # of the usual attacks
@@ -42,10 +43,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("suite", nargs="?", default="configs/quick.yaml", help="YAML file; default: %(default)s")
     parser.add_argument("run", nargs="?", metavar="RUN", help="<dataset>/<variant>/seed<k>; default: the suite's first")
     parser.add_argument("--attacks", default="pgd-100,autoattack", help="separated by commas; default: %(default)s")
-    parser.add_argument("--images", type=int, default=256, help="first test images; default: %(default)s")
-    parser.add_argument("--repeats", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--images", type=count, default=256, help="first test images; default: %(default)s")
+    parser.add_argument("--repeats", type=count, default=3, help="default: %(default)s")
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
-    parser.add_argument("--threads", type=int, help="CPU threads; default: PyTorch's own choice")
+    parser.add_argument("--threads", type=threads, help="CPU threads; default: PyTorch's own choice")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers and what they were measured on")
     options = parser.parse_args(arguments)
     with told("evaluation.speed"):
@@ -57,9 +58,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 def measure(options: argparse.Namespace) -> dict:
     """The numbers of the attacks asked for, and the hardware and software that gave them."""
-    for name in ("repeats", "images"):
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name} is {getattr(options, name)}; it must be 1 or more")
     if options.threads:
         torch.set_num_threads(options.threads)
     suite = attacking(Suite.load(options.suite), options.attacks.split(","))
@@ -114,7 +112,7 @@ def trained(run: Run, folder: Path, suite_file: str) -> nn.Module:
 
 def measure_attack(settings: dict, network: nn.Module, images: Tensor, labels: Tensor, repeats: int) -> list[dict]:
     """One row for each loop."""
-    next_seed = {**settings, "seed": settings["seed"] + 1}
+    next_seed = {**settings, "seed": settings.get("seed", 0) + 1}
     loops = {"plain": (plain, settings), "suite": (of_suite, settings), "again": (of_suite, next_seed)}
     warm_up(settings, network, images, labels)
     seconds, robust = {name: [] for name in loops}, {}

@@ -13,6 +13,12 @@ class UserError(Exception):
     """A mistake in what the user gave; its text is one sentence: what is wrong, where, and what would be right."""
 
 
+def shown(value) -> str:
+    """A value as a message shows it: its beginning, in one line."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+
+
 def cause(error: Exception) -> str | None:
     """What went wrong, where the user, the memory, the disk or the device is to blame; None where the code is."""
     text = " ".join(str(error).split())

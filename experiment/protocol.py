@@ -4,6 +4,7 @@ import copy
 from collections.abc import Mapping
 
 from experiment import schema
+from experiment.suite import attack_schema
 
 ABSENT = object()
 
@@ -16,7 +17,7 @@ def difference(found, wanted, field: str) -> str | None:
     if field == "spec":
         found = completed_spec(found, wanted["steps"]["rule"])
     elif field == "settings":
-        found = completed_settings(found)
+        found = completed_settings(found, wanted["name"])
     return _first(found, wanted, field)
 
 
@@ -30,10 +31,12 @@ def completed_spec(spec: Mapping, rule: str) -> dict:
     return spec
 
 
-def completed_settings(settings: Mapping) -> dict:
-    """An attack's settings with the default of every key that they lack."""
-    settings = copy.deepcopy(settings)
-    schema.fill_defaults(settings, schema.suite()["$defs"]["attack"])
+def completed_settings(settings: Mapping, name: str) -> dict:
+    """An attack's settings with the default of every key that they lack, without keys that no such attack heeds."""
+    heeded, others = attack_schema(name)["properties"], schema.suite()["$defs"]["attacks"].values()
+    without_effect = {key for other in others for key in other["properties"]} - set(heeded)
+    settings = {key: copy.deepcopy(value) for key, value in settings.items() if key not in without_effect}
+    schema.fill_defaults(settings, attack_schema(name))
     return settings
 
 

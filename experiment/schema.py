@@ -1,6 +1,8 @@
 """What a suite may say: its YAML read strictly, held against suite.schema.yaml, completed with its defaults."""
 
 import copy
+import json
+import math
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -8,9 +10,11 @@ from pathlib import Path
 import jsonschema
 import yaml
 
-from experiment.errors import UserError
+from experiment.errors import UserError, shown
 
 SCHEMA = Path(__file__).resolve().parent.parent / "configs" / "suite.schema.yaml"
+MOST_VALUES, MOST_LEVELS = 100_000, 20  # far more than a suite has; references to references can stand for billions
+MOST_WHOLE = 2**53  # whole numbers beyond it are not all floats
 
 
 class _Loader(yaml.SafeLoader):
@@ -24,18 +28,62 @@ class _Loader(yaml.SafeLoader):
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
+    def construct_object(self, node, deep=False):
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, TypeError):  # PyYAML's own, of a scalar that is not of its tag
+            kind = node.tag.rpartition(":")[2]
+            said = f"{shown(node.value)} cannot be read as {kind}"
+            raise yaml.constructor.ConstructorError(None, None, said, node.start_mark) from None
+
 
 # JSON Schema calls 64.0 an integer; a count that Python would print as 64.0 is none here.
 _TYPES = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
 _Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=_TYPES)
 
 
-def read_yaml(text: str, where: str):
-    """The content of a YAML text. where: its file, for the message. Raises UserError."""
+def read(path: str | Path):
+    """The content of a YAML or JSON file. Raises UserError naming the file, and the line where it is known."""
     try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{where}: not readable as YAML ({' '.join(str(error).split())})") from None
+        content = Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable ({getattr(error, 'strerror', None) or error})") from None
+    return parse(content, str(path))
+
+
+def parse(content: bytes | str, where: str):
+    """What a YAML or JSON file says. where: its name, for the message. Raises UserError, if possible with the line."""
+    try:
+        text = content if isinstance(content, str) else content.decode()
+        parsed = _json(text)
+        return yaml.load(text, _Loader) if parsed is None else parsed
+    except UnicodeDecodeError as error:
+        line, byte = content[: error.start].count(b"\n") + 1, content[error.start]
+        raise UserError(f"{where}, line {line}: the byte {byte:#x} is not UTF-8; save the file as UTF-8") from None
+    except yaml.reader.ReaderError as error:
+        line, character = text[: error.position].count("\n") + 1, ascii(text[error.position])
+        raise UserError(f"{where}, line {line}: not readable as YAML (the character {character})") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        begun = f"{error.context} of line {error.context_mark.line + 1}: " if error.context_mark else ""
+        said = " ".join(f"{begun}{error.problem}".split())
+        raise UserError(f"{where}{f', line {mark.line + 1}' if mark else ''}: not readable as YAML ({said})") from None
+    except RecursionError:
+        raise UserError(f"{where}: not readable as YAML (it is nested too deeply)") from None
+
+
+def _json(text: str):
+    """The content of a JSON text, which YAML would not always read alike (5e-05, tabs); None where it is none."""
+
+    def once(pairs: list) -> dict:
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("YAML's reader says which key is there twice, and where")
+        return dict(pairs)
+
+    try:
+        return json.loads(text, object_pairs_hook=once)
+    except ValueError:
+        return None
 
 
 @cache
@@ -44,22 +92,51 @@ def suite() -> dict:
     return yaml.safe_load(SCHEMA.read_text())
 
 
+def check_plain(value, where: str) -> None:
+    """Raise UserError unless a content is made of text, finite numbers, truth values, lists and mappings, and small."""
+    left = MOST_VALUES
+
+    def check(part, key: str, level: int) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0 or level > MOST_LEVELS:
+            raise UserError(f"{where or 'the suite'} has more than {MOST_VALUES} values or {MOST_LEVELS} levels")
+        if isinstance(part, dict):
+            for name, value in part.items():
+                if not isinstance(name, str):
+                    raise UserError(f"{key or 'the suite'} has the key {shown(name)}; a key must be text")
+                check(value, f"{key}.{shown(name)[1:-1]}".lstrip("."), level + 1)
+        elif isinstance(part, list):
+            for position, value in enumerate(part):
+                check(value, f"{key}[{position}]", level + 1)
+        elif isinstance(part, float) and not math.isfinite(part):
+            raise UserError(f"{key} is {part}; a number must be finite")
+        elif isinstance(part, int) and abs(part) > MOST_WHOLE:
+            raise UserError(f"{key} is a number of {part.bit_length()} bits; it must lie within 2^53")
+        elif not (part is None or isinstance(part, str | int | float)):
+            raise UserError(f"{key or 'the suite'} is read as {type(part).__name__} ({shown(part)}); put it in quotes")
+
+    check(value, where, 0)
+
+
 def validate(value, schema: Mapping, where: str) -> None:
     """Raise UserError with the clearest of the schema's complaints; `where` is the key that `value` lies under."""
     error = jsonschema.exceptions.best_match(_Validator({**schema, "$defs": suite()["$defs"]}).iter_errors(value))
     if error is None:
         return
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{shown(part)[1:-1]}" for part in error.absolute_path)
     key = (where + path).lstrip(".") or "the suite"
-    if error.validator == "additionalProperties":
+    if error.validator == "additionalProperties" and "properties" in error.schema:
         known = sorted(error.schema["properties"])
         unknown = next(name for name in error.instance if name not in known)
-        raise UserError(f"{key} has the unknown key {unknown!r}; its keys are {', '.join(known)}")
-    if error.validator == "pattern":
-        raise UserError(f"{key} is {error.instance!r}; a name is made of a-z, 0-9 and + . _ - only")
+        raise UserError(f"{key} has the unknown key {shown(unknown)}; its keys are {', '.join(known)}")
+    if "expected" in error.schema and error.validator != "type":
+        raise UserError(f"{key} is {shown(error.instance)}; {error.schema['expected']}")
     if error.validator == "minItems":
         raise UserError(f"{key} is empty; it needs at least one entry")
-    raise UserError(f"{key}: {error.message}")
+    if value is None:
+        raise UserError(f"{key} is empty; it needs {', '.join(schema.get('required', ['something']))}")
+    raise UserError(f"{key}: {error.message.replace(repr(error.instance), shown(error.instance))}")
 
 
 def fill_defaults(value, schema: Mapping) -> None:

@@ -1,7 +1,6 @@
 """Suites: one YAML file becomes the list of runs, every number resolved and every name checked before work starts."""
 
 import copy
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,11 +9,11 @@ from pathlib import Path
 from experiment import models, schema, sources
 from experiment.data import DATASETS, load_split
 from experiment.download import verify_raw
-from experiment.errors import UserError
-from experiment.quantity import quantity
+from experiment.errors import UserError, shown
+from experiment.quantity import length, positive, quantity
 
 ROOT = Path(__file__).resolve().parent.parent
-ATTACK = re.compile(r"clean|fgsm|autoattack|(pgd|margin)-[1-9][0-9]*")
+RESERVED = ["reference"]  # folders of results/ that are no suite's
 
 
 @dataclass(frozen=True)
@@ -41,16 +40,17 @@ class Suite:
     @classmethod
     def load(cls, source: str | Path) -> "Suite":
         """Read a YAML file, or standard input when `source` is "-". Raises UserError."""
-        try:
-            text = sys.stdin.read() if str(source) == "-" else Path(source).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{source}: not readable ({error}); give a suite's YAML file") from None
-        return cls.from_mapping(schema.read_yaml(text, str(source)))
+        if str(source) == "-":
+            return cls.from_mapping(schema.parse(sys.stdin.buffer.read(), "standard input"))
+        return cls.from_mapping(schema.read(source), str(source))
 
     @classmethod
-    def from_mapping(cls, content: Mapping) -> "Suite":
-        """Validate and resolve. Raises UserError in one sentence that names the key."""
-        return cls(_resolve(content))
+    def from_mapping(cls, content: Mapping, file: str = "") -> "Suite":
+        """Validate and resolve. Raises UserError in one sentence that names the key, and the file it is from."""
+        try:
+            return cls(_resolve(content))
+        except UserError as error:
+            raise UserError(f"{file}: {error}" if file else str(error)) from None
 
     @property
     def name(self) -> str:
@@ -75,9 +75,14 @@ class Suite:
                 for variant in self.resolved["variants"]:
                     yield self._run(dataset, variant, seed)
 
+    @property
+    def data_dir(self) -> Path:
+        """The folder of the data sets' files; a leading ~ is the user's home."""
+        return Path(self.resolved["data_dir"]).expanduser()
+
     def data_file(self, dataset: str, split: str) -> Path:
         """The prepared file of a split, "train" or "test"."""
-        return Path(self.resolved["data_dir"]) / "prepared" / dataset / f"{split}.safetensors"
+        return self.data_dir / "prepared" / dataset / f"{split}.safetensors"
 
     def check_files(self) -> None:
         """Raise UserError if a data file that is there is damaged; what is not there is made or downloaded later."""
@@ -86,7 +91,7 @@ class Suite:
             for path in filter(Path.exists, prepared):
                 load_split(path)
             if not all(map(Path.exists, prepared)):
-                verify_raw(dataset, self.resolved["data_dir"])
+                verify_raw(dataset, self.data_dir)
 
     def method_files(self, label: str) -> list[str]:
         """What a variant's method is made of, from the project's root; its defaults are part of the run's spec."""
@@ -128,6 +133,7 @@ class Suite:
 
 
 def _resolve(content: Mapping) -> dict:
+    schema.check_plain(content, "")
     suite = copy.deepcopy(content) if isinstance(content, Mapping) else content
     if isinstance(suite, dict) and isinstance(suite.get("evaluation"), dict):
         attacks = suite["evaluation"].get("attacks")
@@ -137,11 +143,9 @@ def _resolve(content: Mapping) -> dict:
     schema.fill_defaults(suite, schema.suite())
     _check_names(suite)
     threat = suite["threat"]
-    threat["eps"] = eps = quantity(threat["eps"], "threat.eps")
-    if not 0 < eps <= 1:
-        raise UserError(f"threat.eps is {eps:g}; it is in pixel units and must lie in (0, 1], such as 8/255")
+    threat["eps"] = eps = length(threat["eps"], "threat.eps")
     for attack in suite["evaluation"]["attacks"]:
-        attack["step_size"] = _positive(attack["step_size"], f"attack {attack['name']}: step_size", eps)
+        _resolve_attack(attack, eps)
     _resolve_training(suite["training"], "training", suite["datasets"])
     for variant in suite["variants"]:
         _resolve_variant(variant, suite, eps)
@@ -149,6 +153,12 @@ def _resolve(content: Mapping) -> dict:
 
 
 def _check_names(suite: dict) -> None:
+    if suite["suite"] in RESERVED:
+        raise UserError(f"suite is {suite['suite']!r}, as the folder of published results is; name it otherwise")
+    try:
+        Path(suite["data_dir"]).expanduser()
+    except RuntimeError:
+        raise UserError(f"data_dir is {shown(suite['data_dir'])}; the home that it begins with is not known") from None
     known_datasets, known_networks = sorted(DATASETS), sorted(models.names())
     _unique(suite["datasets"], "datasets")
     _unique(suite["seeds"], "seeds")
@@ -166,11 +176,6 @@ def _check_names(suite: dict) -> None:
         raise UserError(f"activation {suite['network']['activation']!r} is not known; the activations are {known}")
     for dataset in suite["datasets"]:
         models.check_shape(suite["network"]["name"], DATASETS[dataset].shape)
-    for attack in suite["evaluation"]["attacks"]:
-        if not ATTACK.fullmatch(attack["name"]):
-            raise UserError(
-                f"attack {attack['name']!r} is not known; the attacks are clean, fgsm, pgd-K, margin-K and autoattack"
-            )
     labels = {variant["label"]: variant for variant in suite["variants"]}
     for variant in suite["variants"]:
         base = variant.get("base")
@@ -184,15 +189,24 @@ def _unique(values: list, where: str) -> None:
             raise UserError(f"{where} has {value!r} twice; each may appear once")
 
 
-def _positive(value, where: str, eps: float | None = None) -> float:
-    number = quantity(value, where, eps)
-    if number <= 0:
-        raise UserError(f"{where} is {number:g}; it must be above 0")
-    return number
+def attack_schema(name: str) -> Mapping:
+    """The schema of the attacks of that kind: the keys that they heed. Raises UserError."""
+    kinds = schema.suite()["$defs"]["attacks"]
+    if (kind := name.partition("-")[0]) not in kinds:
+        raise UserError(f"attack {shown(name)} is not known; {schema.suite()['$defs']['attack_name']['expected']}")
+    return kinds[kind]
+
+
+def _resolve_attack(attack: dict, eps: float) -> None:
+    where = f"attack {shown(attack['name'])[1:-1]}"
+    schema.validate(attack, attack_schema(attack["name"]), where)
+    schema.fill_defaults(attack, attack_schema(attack["name"]))
+    if "step_size" in attack:
+        attack["step_size"] = length(attack["step_size"], f"{where}: step_size", eps)
 
 
 def _resolve_training(training: dict, where: str, datasets: list[str]) -> None:
-    training["lr"] = _positive(training["lr"], f"{where}.lr")
+    training["lr"] = positive(training["lr"], f"{where}.lr")
     for key in ("momentum", "weight_decay"):
         training[key] = quantity(training[key], f"{where}.{key}")
         if training[key] < 0 or (key == "momentum" and training[key] >= 1):
@@ -200,7 +214,7 @@ def _resolve_training(training: dict, where: str, datasets: list[str]) -> None:
                 f"{where}.{key} is {training[key]:g}; it must not be negative, and momentum must be below 1"
             )
     schedule = training["schedule"]
-    schedule["factor"] = _positive(schedule["factor"], f"{where}.schedule.factor")
+    schedule["factor"] = positive(schedule["factor"], f"{where}.schedule.factor")
     if schedule["peak_momentum"] is not None:
         lowest = schedule["peak_momentum"] = quantity(schedule["peak_momentum"], f"{where}.schedule.peak_momentum")
         if schedule["name"] != "cyclic" or not 0 <= lowest < training["momentum"]:
@@ -215,6 +229,11 @@ def _resolve_training(training: dict, where: str, datasets: list[str]) -> None:
             raise UserError(
                 f"{where}: {training['validation_images']} validation_images and {max(images, 1)} training images "
                 f"do not fit into the {available} of {dataset}; ask for fewer"
+            )
+        if images % training["batch_size"] == 1:
+            raise UserError(
+                f"{where}.batch_size is {training['batch_size']}, which leaves a minibatch of one of the {images} "
+                f"training images of {dataset}, too few for batch norm; take another batch_size or max_train_images"
             )
         minibatches = training["epochs"] * -(-images // training["batch_size"])
         positions = [round(milestone * minibatches) for milestone in schedule["milestones"]]
@@ -236,25 +255,17 @@ def _resolve_variant(variant: dict, suite: dict, eps: float) -> None:
     steps = {**defaults["steps"].get(rule, {}), **variant["steps"]}
     schema.validate(steps, schema.suite()["$defs"]["steps"][rule], f"variant {label}: steps ({rule})")
     schema.fill_defaults(steps, schema.suite()["$defs"]["steps"][rule])
-    for key in ("step_size", "total"):
-        if key in steps:
-            steps[key] = _positive(steps[key], f"variant {label}: steps.{key}", eps)
-    if "gamma" in steps:
-        steps["gamma"] = _positive(steps["gamma"], f"variant {label}: steps.gamma")
-    if steps.get("first", 0) > steps.get("most", steps.get("first", 0)):
-        raise UserError(f"variant {label}: steps.first is {steps['first']}, above steps.most, {steps['most']}")
+    _resolve_steps(steps, f"variant {label}: steps", eps)
     for key in variant["options"]:
         if key not in defaults["options"]:
             known = ", ".join(sorted(defaults["options"])) or "none"
             raise UserError(f"variant {label}: method {method} has no option {key!r}; its options are: {known}")
     for key, value in variant["options"].items():
-        kind = type(defaults["options"][key])
-        if kind is float and type(value) is int:
-            variant["options"][key] = float(value)
+        kind, where = type(defaults["options"][key]), f"variant {label}: options.{key}"
+        if kind is float and type(value) is not bool:
+            variant["options"][key] = quantity(value, where)
         elif type(value) is not kind:
-            raise UserError(
-                f"variant {label}: options.{key} is {value!r}; it must be of the kind of {defaults['options'][key]!r}"
-            )
+            raise UserError(f"{where} is {shown(value)}; it must be of the kind of {defaults['options'][key]!r}")
     variant["steps"] = steps
     variant["options"] = {**defaults["options"], **variant["options"]}
     overridden = {**copy.deepcopy(suite["training"]), **variant["training"]}
@@ -266,13 +277,25 @@ def _resolve_variant(variant: dict, suite: dict, eps: float) -> None:
     variant["training"] = {key: overridden[key] for key in variant["training"]}
 
 
+def _resolve_steps(steps: dict, where: str, eps: float) -> None:
+    if "step_size" in steps:
+        steps["step_size"] = length(steps["step_size"], f"{where}.step_size", eps)
+    if "total" in steps:
+        steps["total"] = quantity(steps["total"], f"{where}.total", eps)
+        length(steps["total"] / steps["most"], f"{where}.total / most")
+    if "gamma" in steps:
+        steps["gamma"] = positive(steps["gamma"], f"{where}.gamma")
+    if steps.get("first", 0) > steps.get("most", steps.get("first", 0)):
+        raise UserError(f"{where}.first is {steps['first']}, above steps.most, {steps['most']}")
+
+
 def method_defaults(method: str) -> dict:
     """A method's defaults.yaml: `steps` (parameters by steps rule) and `options`. Raises UserError."""
     path = ROOT / "methods" / method / "defaults.yaml"
+    content, where = schema.read(path) or {}, str(path.relative_to(ROOT))
     try:
-        content = schema.read_yaml(path.read_text(), str(path.relative_to(ROOT))) or {}
-    except OSError as error:
-        raise UserError(f"{path.relative_to(ROOT)}: not readable ({error.strerror})") from None
-    if not isinstance(content, dict) or set(content) - {"steps", "options"}:
-        raise UserError(f"{path.relative_to(ROOT)}: it must have the keys `steps` and `options` and no other")
+        schema.check_plain(content, "")
+        schema.validate(content, schema.suite()["$defs"]["defaults"], "")
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
     return {"steps": content.get("steps") or {}, "options": content.get("options") or {}}

@@ -4,7 +4,7 @@ import importlib
 import inspect
 from pathlib import Path
 
-from experiment.errors import UserError
+from experiment.errors import UserError, shown
 from methods.method import Method
 
 __all__ = ["Method", "check", "load", "names"]
@@ -38,16 +38,23 @@ def load(name: str) -> type[Method]:
 def check(variants: list[dict]) -> None:
     """Raise UserError unless every variant's method can be loaded and makes sense with its steps and options."""
     for variant in variants:
-        method = load(variant["method"])
-        for option, known in method.choices.items():
-            if variant["options"][option] not in known:
-                raise UserError(
-                    f"variant {variant['label']}: options.{option} is {variant['options'][option]!r}; "
-                    f"it must be one of {', '.join(known)}"
-                )
+        method, label = load(variant["method"]), variant["label"]
+        for option, value in variant["options"].items():
+            _check_option(method, option, value, f"variant {label}: options.{option}")
         least, steps = method.least_steps, variant["steps"]
         first = steps.get("first", steps.get("steps"))
         if first < least:
-            raise UserError(
-                f"variant {variant['label']}: {first} steps in epoch 0, but {variant['method']} needs {least}"
-            )
+            raise UserError(f"variant {label}: {first} steps in epoch 0, but {variant['method']} needs {least}")
+
+
+def _check_option(method: type[Method], option: str, value, where: str) -> None:
+    if isinstance(value, str):
+        known = method.choices.get(option, ())
+        if value not in known:
+            raise UserError(f"{where} is {shown(value)}; it must be one of {', '.join(known) or 'no words'}")
+    elif not isinstance(value, bool):
+        if option not in method.ranges:
+            raise UserError(f"{where} is a number, and {method.__name__}.ranges has no range for it")
+        least, most = method.ranges[option]
+        if not least <= value <= most:
+            raise UserError(f"{where} is {value}; it must lie between {least} and {most}")

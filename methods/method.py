@@ -24,6 +24,7 @@ class Method:
 
     capturable = True
     choices: dict[str, tuple] = {}  # the values that an option may have, for options that are one of a few words
+    ranges: dict[str, tuple] = {}  # (least, most) of each option that is a number; both are allowed
     least_steps = 0  # fewer make no sense; 1 where every update is a step
     stays_in_ball = True
     stays_in_box = True

@@ -17,6 +17,7 @@ from experiment import provenance, record, slots, weights
 from experiment.data import load_split, train_validation_split
 from experiment.errors import told
 from experiment.lock import turn
+from experiment.quantity import threads
 from experiment.suite import Run, Suite
 from training.trainer import Trainer
 
@@ -26,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("suite", metavar="SUITE", help="a suite's YAML file, or - for standard input")
     parser.add_argument("run", metavar="RUN", help="<dataset>/<variant>/seed<k>")
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
-    parser.add_argument("--threads", type=int, help="CPU threads at most; default: PyTorch's own choice")
+    parser.add_argument("--threads", type=threads, help="CPU threads at most; default: PyTorch's own choice")
     options = parser.parse_args(arguments)
     with told(options.run):
         suite = Suite.load(options.suite)

@@ -25,7 +25,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from experiment import models, precision, provenance, record
 from experiment.data import DATASETS, load_split, train_validation_split
-from experiment.errors import UserError, told
+from experiment.errors import told
+from experiment.quantity import count, threads
 from experiment.suite import Run, Suite
 from methods import load
 from training.bare import BareLoop, backwards
@@ -126,8 +127,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dataset", help="default: the suite's first")
     parser.add_argument("--variants", help="labels, separated by commas; default: all")
     parser.add_argument("--precision", choices=("auto", "fp32", "tf32", "bf16"), help="default: the suite's")
-    parser.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--threads", type=int, help="CPU threads; default: the suite's, or else PyTorch's own choice")
+    parser.add_argument("--repeats", type=count, default=5, help="default: %(default)s")
+    parser.add_argument(
+        "--threads", type=threads, help="CPU threads; default: the suite's, or else PyTorch's own choice"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers and what they were measured on")
     options = parser.parse_args(arguments)
     with told("training.speed"):
@@ -139,8 +142,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 def measure(suite: Suite, options: argparse.Namespace) -> dict:
     """The numbers of the variants asked for, and the hardware and software that gave them."""
-    if options.repeats < 1:
-        raise UserError(f"--repeats is {options.repeats}; it must be 1 or more")
     torch.set_num_threads(options.threads or suite.resolved["threads"] or torch.get_num_threads())
     device, rates, rows = provenance.device(), {}, []
     for run in chosen(suite, options.dataset, options.variants):

@@ -8,6 +8,7 @@ from methods import Method
 class NFGSM(Method):
     """De Jorge et al., 2022 (noise-FGSM): one signed step from noise wider than the ball, and no projection."""
 
+    ranges = {"noise": (0, 1000)}  # as wide as the box for any eps of a pixel value
     stays_in_ball = False  # |delta| reaches (noise + 1) eps
 
     def train_batch(self, learner, images, labels, effort):

@@ -27,7 +27,7 @@ def resolved(method, rule="constant"):
             "datasets": ["digits"],
             "network": {"name": "small_cnn"},
             "threat": {"eps": 0.1},
-            "training": {"epochs": EPOCHS, "batch_size": BATCH, "lr": 0.01},
+            "training": {"epochs": EPOCHS, "batch_size": BATCH, "lr": 0.01, "validation_images": 997},
             "evaluation": {"attacks": ["clean"]},
             "seeds": [0],
             "variants": [{"label": "it", "method": method, "steps": {"rule": rule}}],

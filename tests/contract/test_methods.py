@@ -49,6 +49,27 @@ def global_state():
     yield from (torch.is_autocast_enabled("cpu"), dict(os.environ), os.getcwd(), list(warnings.filters))
 
 
+@pytest.mark.fault("input")
+@every_method
+def test_every_number_among_its_options_has_a_range_and_every_word_its_choices(method):
+    cls, options = methods.load(method), method_defaults(method)["options"]
+    assert set(cls.ranges) == {key for key, value in options.items() if type(value) in (int, float)}
+    assert set(cls.choices) == {key for key, value in options.items() if isinstance(value, str)}
+    for key, (least, most) in cls.ranges.items():
+        assert least <= options[key] <= most
+        for beyond in (least - 1, most + 1):
+            with pytest.raises(UserError, match=f"options.{key} is {beyond}.*between {least} and {most}"):
+                methods.check(with_option(method, key, beyond))
+        for bound in (least, most):
+            methods.check(with_option(method, key, bound))
+
+
+def with_option(method, key, value):
+    """A suite's variants with the method and this option."""
+    spec = resolved(method)
+    return [{"label": "it", "method": method, "steps": spec["steps"], "options": {key: value}}]
+
+
 @every_method
 def test_it_leaves_global_state_alone(method):
     """The first test: what a method has already set to what it sets it to would not be seen to change."""

@@ -4,8 +4,15 @@ import copy
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+import evaluation.run
+import evaluation.sheet
+import evaluation.speed
+import training.run
+import training.speed
+from evaluation.run import chunk_seed
 from experiment import schema
 from experiment.errors import UserError
 from experiment.quantity import quantity
@@ -105,7 +112,7 @@ def test_the_default_suite_has_ten_variants_three_seeds_and_four_attacks():
         ("seeds", [1.0], "1.0 is not of type 'integer'"),
         ("training.batch_size", 64.0, "batch_size: 64.0"),
         ("training.epochs", True, "epochs: True"),
-        ("variants.0.options", {1: 2, "colour": "red"}, "no option 1"),
+        ("variants.0.options", {1: 2, "colour": "red"}, "the key 1"),
         ("network.name", "vgg16_bn", "these are 8x8"),
     ],
 )
@@ -116,6 +123,169 @@ def test_a_mistake_is_named_in_one_sentence(path, value, says):
     assert says in message
     assert "\n" not in message
     assert len(message) < 300
+
+
+@pytest.mark.fault("input")
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("suite", "reference", "the folder of published results"),
+        ("suite", "a" * 300, "at most 100"),
+        ("variants.0.label", "a" * 300, "at most 100"),
+        ("data_dir", "d{x}", "without the braces"),
+        ("data_dir", "", "without the braces"),
+        ("data_dir", "a\nb", "in one line"),
+        ("data_dir", "a\0b", "in one line"),
+        ("data_dir", "\ud800", "in one line"),
+        ("data_dir", "~nobody-of-this-name/data", "home"),
+        ("mirrors", {"digits": ["http://a\0"]}, "in one line"),
+        ("threat", {1: 2, "eps": 0.1}, "the key 1"),
+        ("threat.eps", "1e999999999", "threat.eps"),
+        ("threat.eps", "9" * 5000, "characters"),
+        ("evaluation.attacks", [{"name": "pgd-5", "step_size": 2}], "pixel units"),
+        ("evaluation.attacks", [{"name": "pgd-5", "seed": 20261127123456}], "seed"),
+        ("evaluation.attacks", [{"name": "pgd-5", "seed": -1}], "seed"),
+        ("evaluation.attacks", [{"name": "clean", "restarts": 2}], "unknown key 'restarts'; its keys are images, name"),
+        ("evaluation.attacks", [{"name": "clean", "seed": 2}], "unknown key 'seed'"),
+        ("evaluation.attacks", [{"name": "fgsm", "step_size": 0.1}], "unknown key 'step_size'"),
+        ("evaluation.attacks", [{"name": "autoattack", "restarts": 2}], "its keys are images, name, seed"),
+        ("evaluation.attacks", ["pgd-100000"], "pgd-100000"),
+        ("evaluation.attacks", ["pgd-K"], "the attacks are clean"),
+        ("evaluation.attacks", ["clean-3"], "the attacks are clean"),
+        ("evaluation.attacks", ["pgd-5\n"], "the attacks are clean"),
+        ("variants.0.steps", {"step_size": 2}, "pixel units"),
+        ("variants.0.steps", {"rule": "amata", "total": 20}, "total / most"),
+        ("variants.0.steps", {"rule": "accuracy", "threshold": float("nan")}, "threshold is nan"),
+        ("training.schedule", {"milestones": [float("nan")]}, "milestones[0] is nan"),
+        ("training.lr", float("inf"), "training.lr is inf"),
+        ("checkpoint_seconds", float("inf"), "checkpoint_seconds is inf"),
+        ("training.epochs", 10**400, "within 2^53"),
+        ("training.max_train_images", 65, "minibatch of one of the 65 training images"),
+        ("variants.0.training", {"batch_size": 12}, "variant pgd-7: training.batch_size is 12"),
+        ("variants.0.options", {"noise": [1]}, "no option"),
+    ],
+)
+def test_what_would_fail_after_hours_is_refused_before_work_starts(path, value, says):
+    with pytest.raises(UserError) as caught:
+        Suite.from_mapping(changed(path, value))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.fault("input")
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_no_number_of_a_suite_is_other_than_finite(value):
+    def places(part, path=()):
+        if isinstance(part, dict | list):
+            for key, inner in part.items() if isinstance(part, dict) else enumerate(part):
+                yield from places(inner, (*path, key))
+        elif type(part) in (int, float):
+            yield path
+
+    whole = Suite.from_mapping(quick()).resolved
+    numbers = list(places(whole))
+    assert len(numbers) > 50
+    for *parents, last in numbers:
+        suite = copy.deepcopy(whole)
+        target = suite
+        for key in parents:
+            target = target[key]
+        target[last] = value
+        with pytest.raises(UserError, match=f" is {value}; a number must be finite"):
+            Suite.from_mapping(suite)
+
+
+@pytest.mark.fault("input")
+def test_one_more_image_than_whole_minibatches_is_refused_and_two_are_not():
+    suite = changed("training.batch_size", 64)
+    for images, refused in [(64, False), (65, True), (66, False), (129, True), (1, True)]:
+        suite["training"]["max_train_images"] = images
+        if refused:
+            with pytest.raises(UserError, match=f"minibatch of one of the {images} training images of digits"):
+                Suite.from_mapping(suite)
+        else:
+            Suite.from_mapping(suite)
+
+
+@pytest.mark.fault("input")
+def test_an_attack_has_the_keys_that_it_heeds_and_no_others():
+    suite = Suite.from_mapping(changed("evaluation.attacks", ["clean", "fgsm", "pgd-5", "margin-5", "autoattack"]))
+    usual = {"name", "images", "threat"}
+    further = {"autoattack": {"seed"}} | dict.fromkeys(["pgd-5", "margin-5"], {"seed", "step_size", "restarts"})
+    assert {name: set(suite.attack(name)) - usual for name in suite.attacks} == dict.fromkeys(
+        suite.attacks, set()
+    ) | further
+
+
+@pytest.mark.fault("input")
+def test_the_largest_seed_of_an_attack_is_one_that_every_chunk_of_images_can_be_given():
+    seed = schema.suite()["$defs"]["seed"]["maximum"]
+    settings = Suite.from_mapping(changed("evaluation.attacks", [{"name": "pgd-5", "seed": seed}])).attack("pgd-5")
+    torch.Generator().manual_seed(chunk_seed(settings, 10**9))
+    torch.manual_seed(chunk_seed(settings, 10**9))
+
+
+@pytest.mark.fault("place")
+def test_a_tilde_in_the_data_dir_is_the_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    suite = Suite.from_mapping(changed("data_dir", "~/mydata"))
+    assert suite.data_file("digits", "train") == tmp_path / "mydata/prepared/digits/train.safetensors"
+    assert suite.resolved["data_dir"] == "~/mydata"
+
+
+@pytest.mark.fault("input")
+@pytest.mark.parametrize("label", ["1.0", "010", "1e5"])
+def test_a_label_may_look_like_a_number(label):
+    suite = Suite.from_mapping(changed("variants.0.label", label) | {"variants": [{"label": label, "method": "pgd"}]})
+    assert [run.variant for run in suite.runs()] == [label] * 3
+
+
+@pytest.mark.fault("input")
+@pytest.mark.parametrize(
+    ("defaults", "says"),
+    [
+        ("steps: 5\n", "steps: 5 is not of type 'object'"),
+        ("steps: {constant: 5}\n", "steps.constant: 5 is not of type"),
+        ("steps: {slowly: {}}\n", "'slowly' is not one of"),
+        ("options: [a]\n", "options: ['a']"),
+        ("options: {a: [1]}\n", "options.a: [1]"),
+        ("options: {a: .nan}\n", "options.a is nan"),
+        ("colour: red\n", "unknown key 'colour'"),
+        ("[1, 2]\n", "[1, 2] is not of type 'object'"),
+        ("steps: [\n", ", line 2: not readable as YAML"),
+        ("steps: {constant: {steps: seven, step_size: 0.1}}\n", "steps: 'seven' is not of type 'integer'"),
+    ],
+)
+def test_defaults_of_another_form_are_refused_with_their_file(tmp_path, monkeypatch, defaults, says):
+    folder = tmp_path / "methods" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "method.py").touch()
+    (folder / "defaults.yaml").write_text(defaults)
+    monkeypatch.setattr("experiment.suite.ROOT", tmp_path)
+    with pytest.raises(UserError) as caught:
+        Suite.from_mapping(changed("variants", [{"label": "it", "method": "mine"}]))
+    assert says in str(caught.value)
+    assert "mine" in str(caught.value) or "variant it" in str(caught.value)
+
+
+@pytest.mark.fault("input")
+@pytest.mark.parametrize("text", ["-1", "0", "1.5", "many", "", "1" * 5000, "99999"])
+@pytest.mark.parametrize(
+    ("main", "arguments"),
+    [
+        (training.run.main, ["digits/pgd-7/seed0"]),
+        (evaluation.run.main, ["digits/pgd-7/seed0", "clean"]),
+        (evaluation.sheet.main, []),
+        (training.speed.main, []),
+        (evaluation.speed.main, []),
+    ],
+)
+def test_a_number_of_threads_that_no_machine_has_is_refused_by_every_command(main, arguments, text, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["configs/quick.yaml", *arguments, "--threads", text])
+    assert ended.value.code == 2
+    assert "argument --threads: it " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -200,13 +370,13 @@ def test_a_whole_number_may_stand_where_an_option_is_a_fraction():
 def test_a_key_that_is_there_twice_is_refused_with_its_line(tmp_path):
     file = tmp_path / "twice.yaml"
     file.write_text("suite: twice\nseeds: [0, 1, 2]\nseeds: [0]\n")
-    with pytest.raises(UserError, match="twice.yaml.*the key 'seeds' twice.*line 3"):
+    with pytest.raises(UserError, match="twice.yaml, line 3: .*the key 'seeds' twice"):
         Suite.load(file)
 
 
 def test_a_mapping_may_override_keys_that_it_merges():
     text = "usual: &usual {steps: 7, step_size: 0.1}\nlong: {<<: *usual, steps: 20}\n"
-    assert schema.read_yaml(text, "a file")["long"] == {"steps": 20, "step_size": 0.1}
+    assert schema.parse(text.encode(), "a file")["long"] == {"steps": 20, "step_size": 0.1}
 
 
 def test_every_key_of_a_suite_is_described():
@@ -219,8 +389,9 @@ def test_every_key_of_a_suite_is_described():
             yield from undescribed(target.get("items", {}), f"{where}.{key}[]")
 
     definitions = schema.suite()["$defs"]
-    parts = [schema.suite(), definitions["training"], definitions["attack"], definitions["variant"]]
-    missing = [name for part in [*parts, *definitions["steps"].values()] for name in undescribed(part, "")]
+    parts = [schema.suite(), *(definitions[name] for name in ("training", "attack", "variant", "defaults"))]
+    parts += [*definitions["steps"].values(), *definitions["attacks"].values()]
+    missing = [name for part in parts for name in undescribed(part, "")]
     assert missing == []
 
 

@@ -156,7 +156,6 @@ def test_the_command_measures_every_loop_and_counts_passes_and_operations(data, 
     ("arguments", "sentence"),
     [
         (["--variants", "nought"], "has no run 'digits/nought/seed0'"),
-        (["--repeats", "0"], "--repeats is 0"),
         (["--dataset", "cifar10"], "has no run 'cifar10/it/seed0'"),
     ],
 )
