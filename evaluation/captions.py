@@ -51,6 +51,12 @@ def format_eps(eps: float) -> str:
     return f"{pixels}/255" if math.isclose(eps * 255, pixels, rel_tol=1e-6) else f"{eps:g}"
 
 
+def format_length(length: float, eps: float) -> str:
+    """ "0.25 eps" where the length is a round multiple of the radius, else as `format_eps` has it."""
+    multiple = length / eps
+    return f"{multiple:.4g} eps" if math.isclose(multiple, round(multiple, 2), rel_tol=1e-9) else format_eps(length)
+
+
 def describe_protocol(resolved: dict, runs: pd.DataFrame) -> str:
     """Data, network, threat model, training, seeds, hardware and arithmetic, and what is this suite's own."""
     training, network, threat = resolved["training"], resolved["network"], resolved["threat"]
@@ -85,7 +91,7 @@ def _with_augmentation(dataset: str) -> str:
 
 
 def describe_attacks(resolved: dict, runs: pd.DataFrame) -> str:
-    """How many test images each attack had, and what margin-<k> is; ends in a full stop."""
+    """How many test images each attack had, its steps and restarts, and what margin-<k> is; ends in a full stop."""
     used = runs[runs["evaluation_status"] == "ok"]
     counts = {}
     for dataset, rows in used.groupby("dataset", sort=False):
@@ -96,6 +102,9 @@ def describe_attacks(resolved: dict, runs: pd.DataFrame) -> str:
     shown = "; ".join(f"{dataset} {text}".strip() for dataset, text in counts.items())
     arithmetic = f", in {' and '.join(sorted(set(used['evaluation_precision'])))}" if shown else ""
     sentences = [f"Test images: {shown or 'none'}{arithmetic}."]
+    searches = [attack for attack in resolved["evaluation"]["attacks"] if "step_size" in attack]
+    if searches:
+        sentences.append(f"{_searches(searches, resolved['threat']['eps'])}.")
     margins = [attack for attack in attack_names(resolved) if attack.startswith("margin-")]
     if margins:
         sentences.append(
@@ -103,6 +112,17 @@ def describe_attacks(resolved: dict, runs: pd.DataFrame) -> str:
             "PGD on the margin loss (the largest other logit minus the true one) in the same ball."
         )
     return " ".join(sentences)
+
+
+def _searches(attacks: list[dict], eps: float) -> str:
+    """ "pgd-20, margin-20: steps of 0.25 eps, 1 restart; pgd-50: steps of 2/255, 5 restarts"."""
+    alike: dict[tuple, list[str]] = {}
+    for attack in attacks:
+        alike.setdefault((attack["step_size"], attack["restarts"]), []).append(attack["name"])
+    return "; ".join(
+        f"{', '.join(names)}: steps of {format_length(size, eps)}, {n} restart{'s' * (n > 1)}"
+        for (size, n), names in alike.items()
+    )
 
 
 def describe_runs(runs: pd.DataFrame, status: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from evaluation import plots, tables
+from evaluation.frames import read_csv
 from evaluation.sanity import suspicions
 from evaluation.statistics import wilson_interval
 from evaluation.verdicts import check_evaluates, read_verdicts
@@ -24,8 +25,15 @@ COST_COLUMNS = ["seconds", "data_passes", "passes", "partial_passes", "updates",
 COST_COLUMNS += ["seconds_per_pass", "peak_memory_bytes", "peak_memory_of"]
 EPOCH_COLUMNS = ["epoch", "steps", "step_size", "learning_rate", "magnitude", "train_accuracy"]
 EPOCH_COLUMNS += ["validation_clean_accuracy", "validation_pgd_accuracy"]
-EPOCH_COUNTS = {"epoch": int, "steps": int}
-WHOLE = ["status_epoch", "evaluated_epoch", "images", "correct"]  # whole numbers that may be missing
+EPOCH_TYPES = dict.fromkeys(EPOCH_COLUMNS, float) | {"epoch": int, "steps": int}
+WHOLE = [
+    "status_epoch",
+    "evaluated_epoch",
+    "images",
+    "correct",
+    "attack_steps",
+    "attack_restarts",
+]  # whole numbers that may be missing
 FRACTIONS = ["accuracy", "interval_low", "interval_high"]
 NOT_IN_CSV = ["verdicts", "packages", "evaluation_packages"]  # long, and in the records
 LINES_SHOWN = 20
@@ -73,7 +81,7 @@ def collate(resolved: dict, folder: Path) -> Collation:
         evaluated = {attack: record for attack, record in evaluations.items() if record and record["status"] == "ok"}
         suspect = "; ".join(suspicions(evaluated, verdicts))
         rows += [
-            _row(train, variant, attack, evaluation) | {"suspect": suspect, "verdicts": verdicts.get(attack)}
+            _row(train, variant, settings[attack], evaluation) | {"suspect": suspect, "verdicts": verdicts.get(attack)}
             for attack, evaluation in evaluations.items()
         ]
         epochs += _read_epochs(place / "epochs.csv", identity, problems)
@@ -181,14 +189,13 @@ def _read_evaluations(
 
 def _read_epochs(path: Path, identity: dict, problems: list[str]) -> list[pd.DataFrame]:
     try:
-        frame = pd.read_csv(path, usecols=EPOCH_COLUMNS, dtype=dict.fromkeys(EPOCH_COLUMNS, float) | EPOCH_COUNTS)
-    except (OSError, ValueError) as error:
-        problems.append(f"{path}: not readable as a table with the columns {', '.join(EPOCH_COLUMNS)} ({error})")
+        return [read_csv(path, EPOCH_TYPES).assign(**identity)]
+    except UserError as error:
+        problems.append(str(error))
         return []
-    return [frame.assign(**identity)]
 
 
-def _row(train: dict, variant: dict, attack: str, evaluation: dict | None) -> dict:
+def _row(train: dict, variant: dict, settings: dict, evaluation: dict | None) -> dict:
     """A row of the runs frame: one run under one attack."""
     found = evaluation or {"status": "missing", "flags": []}
     low, high = (None, None) if found.get("accuracy") is None else wilson_interval(found["correct"], found["images"])
@@ -196,7 +203,7 @@ def _row(train: dict, variant: dict, attack: str, evaluation: dict | None) -> di
         **{key: train[key] for key in ("dataset", "variant")},
         **{"method": variant["method"], "rule": variant["steps"]["rule"], "base": variant.get("base")},
         **{key: train[key] for key in ("seed", "status", "status_epoch", "status_reason")},
-        **{"attack": attack, "evaluation_status": found["status"]},
+        **{"attack": settings["name"], "evaluation_status": found["status"], **_steps(settings)},
         **{key: found.get(key) for key in ("images", "correct", "accuracy")},
         **{"interval_low": low, "interval_high": high, "flags": "; ".join(found["flags"])},
         **{column: train["cost"][column] for column in COST_COLUMNS},
@@ -210,6 +217,15 @@ def _row(train: dict, variant: dict, attack: str, evaluation: dict | None) -> di
         **{f"evaluation_{key}": value for key, value in _software(evaluation and evaluation["provenance"]).items()},
         "weights_sha256": train["weights_sha256"],
     }
+
+
+def _steps(settings: dict) -> dict[str, float | None]:
+    """How many steps an attack takes, how long and how often from anew; None where it has no such numbers."""
+    kind, _, steps = settings["name"].partition("-")
+    if kind == "fgsm":
+        return {"attack_steps": 1, "attack_step_size": settings["threat"]["eps"], "attack_restarts": 1}
+    size, restarts = (settings[key] if steps else None for key in ("step_size", "restarts"))
+    return {"attack_steps": int(steps) if steps else None, "attack_step_size": size, "attack_restarts": restarts}
 
 
 def _software(provenance: dict | None) -> dict[str, str | None]:

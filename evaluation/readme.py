@@ -3,6 +3,7 @@
 python -m evaluation.readme            (after `snakemake`; `make readme` does both)
 """
 
+import argparse
 import shutil
 from pathlib import Path
 
@@ -60,7 +61,9 @@ def rewritten(readme: str, shown: str) -> str:
     return f"{before}{BEGIN}\n{shown}\n{END}{rest.partition(END)[2]}"
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m evaluation.readme", description=__doc__.partition("\n")[0])
+    parser.parse_args(arguments)
     reference = Path("results/reference") / SUITE
     with told("readme"):
         publish(Path("results") / SUITE, reference)

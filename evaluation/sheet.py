@@ -24,6 +24,7 @@ from torch import Tensor
 
 from evaluation import attacks
 from evaluation.captions import format_eps, headline_attack, is_mplus
+from evaluation.frames import read_csv
 from evaluation.run import load_network
 from evaluation.style import FORMATS, INK, RC
 from experiment import precision, provenance, record, slots
@@ -33,6 +34,8 @@ from experiment.quantity import threads
 from experiment.suite import Suite
 
 IMAGES = 4
+RUN_TYPES = dict.fromkeys(("dataset", "variant", "status", "attack", "weights_sha256"), str)
+RUN_TYPES |= {"seed": int, "accuracy": float, "data_passes": float}
 CELL = 1.1  # inches, the side of an image
 WRONG = "#B03A00"
 BELOW = {"ha": "center", "va": "top", "fontsize": 8.5}
@@ -133,10 +136,10 @@ def make(suite: Suite, dataset: str, folder: Path) -> Path:
 def _runs(path: Path, dataset: str) -> pd.DataFrame:
     """The rows of runs.csv that are of this data set."""
     try:
-        runs = pd.read_csv(path)
-        return runs[runs["dataset"] == dataset].dropna(subset=["variant", "seed", "weights_sha256"])
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: not readable as the table that evaluation.collate writes ({error}); run it") from None
+        runs = read_csv(path, RUN_TYPES)
+    except UserError as error:
+        raise UserError(f"{error}; run evaluation.collate, which writes it") from None
+    return runs[(runs["dataset"] == dataset) & (runs["weights_sha256"] != "")]
 
 
 def attack_shown(suite: Suite) -> str | None:

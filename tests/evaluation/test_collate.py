@@ -61,6 +61,10 @@ def test_runs_csv_has_one_row_a_run_and_attack_with_the_numbers_of_the_records(f
             wilson_interval(found["correct"], found["images"])
         )
         assert (row["images"], row["correct"]) == (found["images"], found["correct"])
+        if attack in ("clean", "autoattack"):
+            assert row[["attack_steps", "attack_step_size", "attack_restarts"]].isna().all()
+        else:
+            assert (row["attack_steps"], row["attack_step_size"], row["attack_restarts"]) == (20, 0.025, 1)
         assert row["evaluation_seconds"] == found["seconds"]
         for cost in ("seconds", "data_passes", "partial_passes", "peak_memory_bytes", "seconds_per_pass"):
             assert row[cost] == pytest.approx(train["cost"][cost])
@@ -278,7 +282,7 @@ def test_the_command_collates_the_suite_given_by_path_or_on_standard_input(tmp_p
     by_path = capsys.readouterr().out
     assert "missing: deat+mplus seed 2 (not trained)" in by_path
     table = (folder / "runs.csv").read_bytes()
-    monkeypatch.setattr("sys.stdin", io.StringIO(Path(path).read_text()))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(Path(path).read_bytes())))
     assert main(["-", "--results", str(tmp_path)]) == 0
     assert capsys.readouterr().out == by_path
     assert (folder / "runs.csv").read_bytes() == table

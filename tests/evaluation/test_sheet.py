@@ -261,3 +261,14 @@ def test_every_class_of_a_data_set_has_a_name_of_its_own(dataset):
 def test_the_classes_of_cifar_are_named_in_alphabetical_order_as_their_labels_are():
     for name in ("cifar10", "cifar100"):
         assert list(DATASETS[name].class_names) == sorted(DATASETS[name].class_names)
+
+
+@pytest.mark.fault("input")
+@pytest.mark.parametrize("label", ["1.0", "010", "nan"])
+def test_a_label_that_looks_like_a_number_is_still_the_variant_s(tmp_path, label):
+    columns = "dataset,seed,variant,status,attack,accuracy,data_passes,weights_sha256\n"
+    (tmp_path / "runs.csv").write_text(
+        f"{columns}digits,0,{label},ok,clean,0.9,20,ab\ncifar10,0,{label},ok,clean,,20,ab\n"
+    )
+    (row,) = sheet._runs(tmp_path / "runs.csv", "digits").itertuples()
+    assert (row.variant, row.seed, row.accuracy) == (label, 0, 0.9)
