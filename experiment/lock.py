@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from experiment.errors import UserError
+from experiment.files import open_own
 
 LOOK_AGAIN = 0.1  # seconds
 TELL = 1.0  # seconds that go by before the user is told of a wait
@@ -19,13 +20,13 @@ def hold(path: Path):
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "w")  # noqa: SIM115 - it stays open
+        file = _opened(path)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
         raise UserError(f"another process is at work on {path.parent}; wait for it or stop it") from None
     except OSError as error:
-        raise UserError(f"{path.parent} cannot be written to ({error.strerror}); make it writable") from None
+        raise UserError(f"{path.parent} cannot be written to ({error.strerror or error}); make it writable") from None
     return file
 
 
@@ -45,13 +46,18 @@ def first_free(paths: Sequence[Path], awaited: str) -> Iterator[int]:
     """
     began, told = time.monotonic(), False
     with ExitStack() as stack:
-        files = [stack.enter_context(open(path, "w")) for path in paths]
+        files = [stack.enter_context(_opened(path)) for path in paths]
         while (place := _taken(files)) is None:
             if not told and time.monotonic() - began > TELL:
                 print(f"waiting for {awaited}", flush=True)
                 told = True
             time.sleep(LOOK_AGAIN)
         yield place
+
+
+def _opened(path: Path):
+    """The file of a lock, with what it holds: whatever lies there may be someone's."""
+    return open_own(path, "a")
 
 
 def _taken(files: Sequence) -> int | None:

@@ -1,7 +1,6 @@
 """Records: the JSON files that runs and evaluations leave, and the only thing tables are made from."""
 
 import json
-import os
 from functools import cache
 from pathlib import Path
 
@@ -9,22 +8,9 @@ import jsonschema
 import yaml
 
 from experiment.errors import UserError
+from experiment.files import write_atomically
 
 SCHEMA = Path(__file__).with_name("record.schema.yaml")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` so that `path` holds either what it held or all of it, whenever the machine stops."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @cache

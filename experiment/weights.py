@@ -9,7 +9,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from experiment.errors import UserError
-from experiment.record import write_atomically
+from experiment.files import write_atomically
 
 
 def save(path: Path, weights: dict[str, Tensor]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from experiment.errors import UserError
-from experiment.record import write_atomically
+from experiment.files import write_atomically
 
 DIGEST = hashlib.sha256().digest_size
 READABLE = ("hardware", "packages", "precision")  # of an identity; the others are long, or hashes

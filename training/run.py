@@ -16,6 +16,7 @@ import torch
 from experiment import provenance, record, slots, weights
 from experiment.data import load_split, train_validation_split
 from experiment.errors import told
+from experiment.files import open_own
 from experiment.lock import turn
 from experiment.quantity import threads
 from experiment.suite import Run, Suite
@@ -51,7 +52,7 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
     resume = folder / "resume"
     for unfinished in (*folder.glob(".*.tmp"), *resume.glob(".*.tmp")):
         unfinished.unlink()  # a killed process may leave one each time, as large as a checkpoint
-    with open(folder / "train.log", "a" if resume.exists() else "w") as log:
+    with open_own(folder / "train.log", "a" if resume.exists() else "w") as log:
         trainer = Trainer(
             run.spec,
             split,

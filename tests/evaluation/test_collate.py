@@ -12,7 +12,7 @@ from synthetic import VARIANTS, edit, resolved_suite, robust_images, write_resul
 from evaluation import collate as collating
 from evaluation.collate import collate, main, report
 from evaluation.statistics import wilson_interval
-from experiment import record
+from experiment import files
 from experiment.errors import UserError
 from experiment.suite import ROOT, Suite
 
@@ -266,7 +266,7 @@ def test_an_interrupted_collation_leaves_whole_files(folder, resolved, monkeypat
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(record.os, "replace", stop)
+    monkeypatch.setattr(files.os, "replace", stop)
     with pytest.raises(KeyboardInterrupt):
         report(resolved, folder)
     assert contents(folder) == before

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 
 import pytest
 
@@ -64,3 +65,35 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "mkdir", read_only)
     with pytest.raises(UserError, match=r"results/tiny cannot be written to \(Read-only file system\)"):
         hold(tmp_path / "results" / "tiny" / ".lock")
+
+
+@pytest.mark.fault("file")
+@pytest.mark.parametrize("take", [hold, turn, lambda path: first_free([path], "one")], ids=["hold", "turn", "first"])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_lock_that_is_a_link_is_refused_and_what_it_points_to_stays(tmp_path, take, there):
+    precious = tmp_path / "thesis.tex"
+    if there:
+        precious.write_text("years of work")
+    (tmp_path / ".lock").symlink_to(precious)
+    with pytest.raises(UserError, match=r"\.lock is a symbolic link") as error, ExitStack() as stack:
+        stack.enter_context(take(tmp_path / ".lock"))
+    assert "\n" not in str(error.value)
+    assert precious.exists() == there
+    assert not there or precious.read_text() == "years of work"
+
+
+@pytest.mark.fault("file")
+def test_a_file_where_a_lock_belongs_keeps_what_it_holds(tmp_path):
+    (tmp_path / ".lock").write_text("notes")
+    os.link(tmp_path / ".lock", tmp_path / "notes")
+    hold(tmp_path / ".lock").close()
+    with turn(tmp_path / ".lock"):
+        pass
+    assert (tmp_path / "notes").read_text() == "notes"
+
+
+@pytest.mark.fault("file")
+def test_a_pipe_where_a_lock_belongs_is_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / ".lock")
+    with pytest.raises(UserError):
+        hold(tmp_path / ".lock")

@@ -198,11 +198,20 @@ def test_a_full_disk_ends_the_run_in_one_sentence_and_spoils_nothing(data, tmp_p
     assert tiny.timeless(folder) == tiny.timeless(tiny.train(tiny.suite(data), tmp_path / "whole"))
 
 
-def test_a_log_that_cannot_be_written_is_a_full_disk_too(tmp_path, command):
-    folder = tmp_path / "results" / FOLDER
-    folder.mkdir(parents=True)
-    (folder / "train.log").symlink_to("/dev/full")  # where every write fails
+def test_a_log_that_cannot_be_written_is_a_full_disk_too(monkeypatch, command):
+    monkeypatch.setattr(training_run, "open_own", lambda path, mode: open("/dev/full", mode))  # every write fails
     assert sentence(command) == "error: digits/it/seed0: No space left on device"
+
+
+@pytest.mark.fault("file")
+@pytest.mark.parametrize("name", ["train.log", ".lock"])
+def test_a_link_among_the_files_of_a_run_is_refused_and_what_it_points_to_stays(tmp_path, command, name):
+    folder, precious = tmp_path / "results" / FOLDER, tmp_path / "thesis.tex"
+    folder.mkdir(parents=True)
+    precious.write_text("years of work")
+    (folder / name).symlink_to(precious)
+    assert f"{folder / name} is a symbolic link" in sentence(command)
+    assert precious.read_text() == "years of work"
 
 
 def test_results_that_are_read_only_end_the_run_in_one_sentence(tmp_path, monkeypatch, command):
