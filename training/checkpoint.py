@@ -39,7 +39,10 @@ def load(folder: Path, identity: dict, device: torch.device) -> dict | None:
     """
     path = file_of(folder, identity)
     if path.exists():
-        return _read(path, device)["state"]
+        saved = _read(path, device)
+        if saved["identity"] != identity:
+            raise UserError(f"{path} is no checkpoint of this run")
+        return saved["state"]
     others = sorted(folder.glob("*.pt"), key=lambda other: other.stat().st_mtime)
     if not others:
         return None

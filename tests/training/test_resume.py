@@ -207,7 +207,7 @@ def test_a_damaged_checkpoint_is_named_and_the_run_starts_anew(data, tmp_path, c
 
 
 @pytest.mark.fault("file")
-@pytest.mark.parametrize("junk", [b"", b"junk", {"state": {}}, {"identity": {}, "state": 1}, [1]])
+@pytest.mark.parametrize("junk", [b"", b"junk", {"state": {}}, {"identity": {}, "state": {}}, [1]])
 def test_what_is_no_checkpoint_although_its_digest_is_right_is_named_and_the_run_starts_anew(
     data, tmp_path, capsys, junk
 ):
@@ -218,7 +218,7 @@ def test_what_is_no_checkpoint_although_its_digest_is_right_is_named_and_the_run
     content = junk if isinstance(junk, bytes) else buffer.getvalue()
     file.write_bytes(hashlib.sha256(content).digest() + content)
     tiny.train(suite, tmp_path)
-    assert f"training starts anew: {file} is no checkpoint\n" in capsys.readouterr().out
+    assert f"training starts anew: {file} is no checkpoint" in capsys.readouterr().out
     assert tiny.record(folder)["status"] == "ok"
 
 
