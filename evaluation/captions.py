@@ -164,6 +164,11 @@ def describe_sources(runs: pd.DataFrame) -> list[str]:
             sentences.append(
                 f"Made by different versions of the method {method}: {_counted(rows['method_sha256'].str[:12])}."
             )
+    for column, split in (("data_sha256", "training"), ("evaluation_data_sha256", "test")):
+        for dataset, rows in runs.groupby("dataset", sort=False):
+            found = rows.drop_duplicates(RUN)[column] if column == "data_sha256" else rows[column].dropna()
+            if found.nunique() > 1:
+                sentences.append(f"The {split} images of {dataset} were not the same: {_counted(found.str[:12])}.")
     if packages.nunique() > 1:
         versions = [set(text.split(", ")) for text in packages]
         shared = set.intersection(*versions)

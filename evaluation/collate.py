@@ -17,6 +17,7 @@ from evaluation.sanity import suspicions
 from evaluation.statistics import wilson_interval
 from evaluation.verdicts import check_evaluates, read_verdicts
 from experiment import record
+from experiment.data import PREPARED_SHA256
 from experiment.errors import UserError, told
 from experiment.protocol import difference
 from experiment.suite import Suite
@@ -70,7 +71,8 @@ def collate(resolved: dict, folder: Path) -> Collation:
         place = folder / run
         name = f"{identity['variant']} seed {identity['seed']}"
         name = name if len(resolved["datasets"]) == 1 else f"{identity['dataset']} {name}"
-        train = _read(place / "train.json", {"kind": "train", **identity, "spec": specs[run]}, problems)
+        expected = {"kind": "train", **identity, "spec": specs[run]} | _data(identity, "train")
+        train = _read(place / "train.json", expected, problems)
         if train is None:
             missing.append(
                 f"{name} ({'train.json cannot be used' if _is_there(place / 'train.json') else 'not trained'})"
@@ -169,13 +171,19 @@ def _read(path: Path, expected: dict, problems: list[str], train: dict | None = 
     return content
 
 
+def _data(identity: dict, split: str) -> dict[str, str]:
+    """What a record must say of its data: the digest of the data set's split, where that is known."""
+    known = PREPARED_SHA256.get((identity["dataset"], split))
+    return {"data_sha256": known} if known else {}
+
+
 def _read_evaluations(
     folder: Path, settings: dict[str, dict], identity: dict, train: dict, problems: list[str]
 ) -> tuple[dict[str, dict | None], dict[str, np.ndarray]]:
     """The run's evaluation records by attack, None where there is no usable one, and their verdicts."""
     evaluations, verdicts = {}, {}
     for attack, wanted in settings.items():
-        expected = {"kind": "evaluation", "attack": attack, **identity, "settings": wanted}
+        expected = {"kind": "evaluation", "attack": attack, **identity, "settings": wanted} | _data(identity, "test")
         evaluation = _read(folder / f"{attack}.json", expected, problems, train)
         if evaluation is not None:
             try:
@@ -216,6 +224,8 @@ def _row(train: dict, variant: dict, settings: dict, evaluation: dict | None) ->
         "evaluation_precision": evaluation and evaluation["provenance"]["precision"],
         **{f"evaluation_{key}": value for key, value in _software(evaluation and evaluation["provenance"]).items()},
         "weights_sha256": train["weights_sha256"],
+        "data_sha256": train["data_sha256"],
+        "evaluation_data_sha256": evaluation and evaluation["data_sha256"],
     }
 
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from evaluation.attacks import attack
 from experiment import models, precision, provenance, record, slots, weights
-from experiment.data import load_split
+from experiment.data import sha256
 from experiment.errors import told
 from experiment.lock import turn
 from experiment.maker import maker
@@ -53,7 +53,8 @@ def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
     """Attack the run's checkpoint; writes evaluate/<name>.json and .robust.npy in `folder`, returns the record."""
     started, settings, device = provenance.now(), suite.attack(name), provenance.device()
     trained = record.read(folder / "train.json")
-    images, labels = load_split(suite.data_file(run.dataset, "test"))
+    images, labels = suite.load_split(run.dataset, "test")
+    data_sha256 = sha256(images, labels)
     images, labels = images[: settings["images"]], labels[: settings["images"]]
     robust, flags, seconds = np.zeros(0, bool), [], 0.0
     evaluated = trained["status"] != "diverged"
@@ -76,6 +77,7 @@ def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
         "seconds": seconds,
         "flags": flags,
         "weights_sha256": trained["weights_sha256"],
+        "data_sha256": data_sha256,
         "provenance": provenance.collect(
             device, "fp32", started, suite.resolved, trained["provenance"]["sources"]["method"]
         ),

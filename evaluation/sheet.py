@@ -28,7 +28,7 @@ from evaluation.frames import read_csv
 from evaluation.run import load_network
 from evaluation.style import FORMATS, INK, RC
 from experiment import precision, provenance, record, slots
-from experiment.data import DATASETS, load_split
+from experiment.data import DATASETS
 from experiment.errors import UserError, told
 from experiment.quantity import threads
 from experiment.suite import Suite
@@ -119,7 +119,7 @@ def make(suite: Suite, dataset: str, folder: Path) -> Path:
             figure.text(0.5, 0.5, caption, ha="center", va="center")
         else:
             broken = first_broken(attack, choices, folder / dataset)
-            seen = sample(*load_split(suite.data_file(dataset, "test")), broken)
+            seen = sample(*suite.load_split(dataset, "test"), broken)
             shown = [attacked(suite, dataset, choice, attack, seen, folder / dataset) for choice in choices]
             names = DATASETS[dataset].class_names
             figure = draw(shown, seen, names, suite.resolved["threat"]["eps"])

@@ -24,7 +24,6 @@ from evaluation import autoattack
 from evaluation.attacks import attack, pgd_options, threat_of
 from evaluation.run import CHUNK, chunk_seed, load_network
 from experiment import pgd, precision, provenance, record
-from experiment.data import load_split
 from experiment.errors import UserError, told
 from experiment.quantity import count, threads
 from experiment.suite import Run, Suite
@@ -62,7 +61,7 @@ def measure(options: argparse.Namespace) -> dict:
         torch.set_num_threads(options.threads)
     suite = attacking(Suite.load(options.suite), options.attacks.split(","))
     run, device = suite.run(options.run) if options.run else next(suite.runs()), provenance.device()
-    images, labels = load_split(suite.data_file(run.dataset, "test"))
+    images, labels = suite.load_split(run.dataset, "test")
     images, labels = images[: options.images].to(device).float().div_(255), labels[: options.images].to(device)
     network = trained(run, options.results / suite.name / run.folder, options.suite).to(device)
     precision.apply("fp32")

@@ -16,6 +16,7 @@ MIRRORS = Path(__file__).with_name("mirrors.yaml")
 TIMEOUT = 30.0  # seconds without a byte after which a mirror has failed
 # A host that throttles would hold up a first run for an hour while the next mirror serves the same bytes in seconds.
 TRIAL_SECONDS, TRIAL_BYTES = 20.0, 5_000_000
+LARGEST = 200_000_000  # bytes; the largest archive, SVHN's training images, has 182 million
 
 
 @dataclass(frozen=True)
@@ -112,13 +113,19 @@ def verify_raw(name: str, data_dir: str | Path) -> None:
     """Check the raw files of the data set `name` that are present; absent ones are no error.
 
     Reads every raw file once (under a second for CIFAR-10), imports nothing heavy.
-    Raises UserError when one is damaged.
+    Raises UserError when one is damaged, or is no file that can be read.
     """
     for archive in ARCHIVES[name]:
         for path, md5 in archive.raw_files.items():
             _check(Path(data_dir) / path, md5)
         if _incomplete(archive, data_dir):
             _check(Path(data_dir) / archive.path, archive.md5)
+
+
+def missing_raw(name: str, data_dir: str | Path) -> list[str]:
+    """The raw files of the data set `name` that are not there, as paths relative to the data folder."""
+    raw = [path for archive in ARCHIVES[name] for path in archive.raw_files]
+    return [path for path in raw if not (Path(data_dir) / path).is_file()]
 
 
 def fetch(name: str, data_dir: str | Path, mirrors: Sequence[str] = ()) -> None:
@@ -147,10 +154,15 @@ def _md5(content: bytes = b""):
 
 
 def _check(path: Path, expected: str) -> None:
-    if not path.is_file():
+    try:
+        with open(path, "rb") as file:
+            found = hashlib.file_digest(file, _md5).hexdigest()
+    except (FileNotFoundError, NotADirectoryError):
         return
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, _md5).hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); put the official file there, or move away what is there"
+        ) from None
     if found != expected:
         raise UserError(
             f"{path} is damaged: its MD5 is {found} and the publisher's is {expected}; delete it, or replace it with "
@@ -202,7 +214,7 @@ def _unpack(archive: Archive, path: Path) -> Iterator[tuple[str, bytes]]:
 def _download(archive: Archive, mirrors: Sequence[str]) -> bytes | None:
     """The archive from the first mirror that serves it right, None when all fail; each failure is told on stderr.
 
-    The bytes are held in memory (at most 182 MB, SVHN) until they are verified: no partial file ever exists.
+    The bytes are held in memory (at most LARGEST) until they are verified: no partial file ever exists.
     """
     for patient in (False, True):
         slow = []
@@ -234,11 +246,15 @@ def _receive(url: str, name: str, patient: bool) -> bytes:
         request = urllib.request.Request(url, headers={"User-Agent": "efficient-adversarial-training"})
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
             length = response.headers.get("Content-Length")
+            if length and int(length) > LARGEST:
+                raise MirrorError(f"the file there has {int(length):,} bytes, more than any of the archives")
             progress = Progress(name, int(length) if length else None)
             try:
                 while chunk := response.read1(1 << 16):
                     content.write(chunk)
                     progress.show(content.tell())
+                    if content.tell() > LARGEST:  # a server need not say how much it will send, nor ever stop
+                        raise MirrorError(f"more than {LARGEST:,} bytes came, which none of the archives has")
                     if not patient and content.tell() < TRIAL_BYTES and time.monotonic() - start > TRIAL_SECONDS:
                         raise SlowMirrorError(f"only {content.tell() / 1e6:.1f} MB in {TRIAL_SECONDS:.0f} s")
             finally:

@@ -5,12 +5,16 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiment import models, schema, sources
-from experiment.data import DATASETS, load_split
+from experiment.data import DATASETS, load_split, prepared_file
 from experiment.download import verify_raw
 from experiment.errors import UserError, shown
 from experiment.quantity import length, positive, quantity
+
+if TYPE_CHECKING:  # the Snakefile imports this module at every start, and torch would cost it seconds
+    from torch import Tensor
 
 ROOT = Path(__file__).resolve().parent.parent
 RESERVED = ["reference"]  # folders of results/ that are no suite's
@@ -82,15 +86,19 @@ class Suite:
 
     def data_file(self, dataset: str, split: str) -> Path:
         """The prepared file of a split, "train" or "test"."""
-        return self.data_dir / "prepared" / dataset / f"{split}.safetensors"
+        return prepared_file(dataset, split, self.data_dir)
+
+    def load_split(self, dataset: str, split: str) -> tuple["Tensor", "Tensor"]:
+        """Images and labels of a split, as `experiment.data.load_split` gives them."""
+        return load_split(dataset, split, self.data_dir)
 
     def check_files(self) -> None:
         """Raise UserError if a data file that is there is damaged; what is not there is made or downloaded later."""
         for dataset in self.datasets:
-            prepared = [self.data_file(dataset, split) for split in ("train", "test")]
-            for path in filter(Path.exists, prepared):
-                load_split(path)
-            if not all(map(Path.exists, prepared)):
+            prepared = [split for split in ("train", "test") if self.data_file(dataset, split).exists()]
+            for split in prepared:
+                self.load_split(dataset, split)
+            if len(prepared) < 2:
                 verify_raw(dataset, self.data_dir)
 
     def method_files(self, label: str) -> list[str]:

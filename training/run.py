@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from experiment import provenance, record, slots, weights
-from experiment.data import load_split, train_validation_split
+from experiment.data import sha256, train_validation_split
 from experiment.errors import told
 from experiment.files import open_own
 from experiment.lock import turn
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
 def train(suite: Suite, run: Run, folder: Path) -> str:
     """Train `run` and write its files into `folder`; returns what to tell the user, in a few words."""
     device, training = provenance.device(), run.spec["training"]
-    images, labels = load_split(suite.data_file(run.dataset, "train"))
+    images, labels = suite.load_split(run.dataset, "train")
     split = train_validation_split(images, labels, training["validation_images"], training["max_train_images"])
     resume = folder / "resume"
     for unfinished in (*folder.glob(".*.tmp"), *resume.glob(".*.tmp")):
@@ -65,7 +65,7 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
             print(f"train     {run.folder}: {trainer.starts_anew}", flush=True)
         trainer.train()
     evaluated, kept = trainer.weights
-    sha256 = weights.save(folder / "model.safetensors", kept)
+    weights_sha256 = weights.save(folder / "model.safetensors", kept)
     write_epochs(folder / "epochs.csv", trainer.rows)
     record.write(
         folder / "train.json",
@@ -84,7 +84,8 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
                 "evaluated": evaluated,
             },
             "validation": validation_at(trainer.rows, evaluated),
-            "weights_sha256": sha256,
+            "weights_sha256": weights_sha256,
+            "data_sha256": sha256(images, labels),
             "provenance": provenance.collect(
                 device, trainer.precision, trainer.started, suite.resolved, provenance.method_sha256(run.spec["method"])
             ),

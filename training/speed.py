@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiment import models, precision, provenance, record
-from experiment.data import DATASETS, load_split, train_validation_split
+from experiment.data import DATASETS, train_validation_split
 from experiment.errors import told
 from experiment.quantity import count, threads
 from experiment.suite import Run, Suite
@@ -147,7 +147,7 @@ def measure(suite: Suite, options: argparse.Namespace) -> dict:
     for run in chosen(suite, options.dataset, options.variants):
         training = run.spec["training"]
         training["precision"] = options.precision or training["precision"]
-        images, labels = load_split(suite.data_file(run.dataset, "train"))
+        images, labels = suite.load_split(run.dataset, "train")
         split = train_validation_split(images, labels, training["validation_images"], training["max_train_images"])
         with tempfile.TemporaryDirectory() as scratch:
             rows += measure_run(Bench(run, split, device, Path(scratch)), options.repeats, device, rates)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from evaluation.run import load_network
 from experiment import record
-from experiment.data import load_split, prepare
+from experiment.data import prepare
 from experiment.suite import Run, Suite
 from training.run import train
 
@@ -53,5 +53,5 @@ def checkpoint(tmp_path_factory):
     folder = root / "results" / suite.name / run.folder
     folder.mkdir(parents=True)
     train(suite, run, folder)
-    images, labels = load_split(suite.data_file("digits", "test"))
+    images, labels = suite.load_split("digits", "test")
     return Checkpoint(suite, run, folder, images.float().div(255), labels)

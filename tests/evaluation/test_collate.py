@@ -10,6 +10,7 @@ from big_suite import measure
 from synthetic import VARIANTS, edit, resolved_suite, robust_images, write_results, write_verdicts
 
 from evaluation import collate as collating
+from evaluation.captions import describe_sources
 from evaluation.collate import collate, main, report
 from evaluation.statistics import wilson_interval
 from experiment import files
@@ -300,3 +301,26 @@ def test_a_big_suite_is_collated_whole_and_within_its_memory(tmp_path):
     said = measure(tmp_path, variants=21, datasets=("digits",), seeds=1, images=10_000, epochs=50)
     assert (said["runs"], said["problems"]) == (21, 0)
     assert said["peak MiB"] < 1000
+
+
+@pytest.mark.fault("data")
+@pytest.mark.parametrize("file", ["train.json", "evaluate/pgd-20.json"])
+def test_a_record_of_other_data_than_the_data_sets_is_named_and_left_out(folder, resolved, file):
+    edit(folder / "digits/pgd-7/seed0" / file, data_sha256="4" * 64)
+    collation = collate(resolved, folder)
+    (problem,) = collation.problems
+    assert f"pgd-7/seed0/{file}: data_sha256 is '4444" in problem
+    assert len(collation.missing) == 1
+
+
+@pytest.mark.fault("data")
+def test_records_of_different_data_are_said_to_be_where_the_data_sets_digest_is_not_known(tmp_path):
+    resolved = resolved_suite(FEW, datasets=("cifar100",), seeds=(0, 1), epochs=4, network="preact_resnet18")
+    folder = write_results(tmp_path, resolved, variants=FEW)
+    assert not any("images of cifar100" in sentence for sentence in describe_sources(collate(resolved, folder).runs))
+    edit(folder / "cifar100/pgd-7/seed0/train.json", data_sha256="4" * 64)
+    edit(folder / "cifar100/pgd-7/seed0/evaluate/pgd-20.json", data_sha256="5" * 64)
+    sentences = describe_sources(collate(resolved, folder).runs)
+    for split, other in (("training", "444444444444"), ("test", "555555555555")):
+        (sentence,) = (s for s in sentences if s.startswith(f"The {split} images of cifar100 were not the same"))
+        assert f"{other} (1 record)" in sentence

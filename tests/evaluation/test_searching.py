@@ -65,14 +65,44 @@ def test_weights_are_channels_last_where_images_are_large_enough_to_gain_by_it(n
     assert {weight.is_contiguous(memory_format=torch.channels_last) for weight in weights} == {channels_last}
 
 
-class Branching(nn.Module):
+class Of(nn.Module):
+    """A network that is a function of the images: not what a tracer expects, but what somebody's network may do."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
     def forward(self, x):
-        return x.flatten(1)[:, :4] if x.sum() > 0 else x.flatten(1)[:, 4:8]
+        return self.function(x.flatten(1)[:, :4], x)
 
 
-def test_a_network_that_cannot_be_traced_is_searched_as_it_is():
-    network = Branching()
-    assert searching.searched(network, images_of("small_cnn", 1)) is network
+@pytest.mark.fault("input")
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda logits, x: logits if x.sum() > 0 else -logits,
+        lambda logits, x: torch.stack([logits[image] for image in range(x.shape[0])]),
+        lambda logits, x: logits * len(x),
+        lambda logits, x: logits + float(x.mean()),
+        lambda logits, x: torch.cat([*logits[:, None]]),
+        lambda logits, x: logits * {torch.float32: 1}[x.dtype],
+        lambda logits, x: logits + torch.tensor(x.tolist()).mean(),
+        lambda logits, x: logits * (1 if isinstance(x, torch.fx.Proxy) else 2),
+    ],
+    ids=["branch", "range", "len", "float", "iteration", "dictionary", "tolist", "another function when traced"],
+)
+def test_a_network_that_cannot_be_traced_is_searched_as_it_is(function):
+    network = Of(function)
+    assert searching.searched(network, images_of("small_cnn", 3)) is network
+
+
+@pytest.mark.fault("input")
+def test_a_network_with_a_loop_over_its_images_is_attacked():
+    images = images_of("small_cnn", 5)
+    network = Of(lambda logits, x: torch.stack([logits[image] for image in range(x.shape[0])]))
+    settings = {"name": "pgd-3", "threat": {"norm": "linf", "eps": 0.5}, "step_size": 0.2, "restarts": 1}
+    verdicts = attack(settings, network, images, network(images).argmax(1), seed=0)
+    assert not verdicts.robust.all()
 
 
 @pytest.mark.parametrize(("name", "largest"), [("small_cnn", 16 * 8 * 8), ("preact_resnet18", 64 * 32 * 32)])

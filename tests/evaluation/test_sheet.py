@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import matplotlib.image
 import numpy as np
@@ -8,8 +9,8 @@ import torch
 
 from evaluation import sheet
 from evaluation.run import load_network
-from experiment import models, weights
-from experiment.data import DATASETS, _digest, _save, load_split, prepare
+from experiment import data, models, weights
+from experiment.data import DATASETS, prepare
 from experiment.errors import UserError
 from experiment.suite import Suite
 
@@ -86,7 +87,7 @@ def test_a_sheet_is_a_picture_with_a_caption_and_a_text_that_names_what_the_netw
     path, said = digits.made()
     assert path == digits.folder / "sheets" / "digits.png"
     assert min(matplotlib.image.imread(path).shape[:2]) > 600
-    images, labels = load_split(digits.suite.data_file("digits", "test"))
+    images, labels = digits.suite.load_split("digits", "test")
     network = load_network(
         digits.suite.run("digits/pgd-7/seed3"),
         digits.folder / "digits/pgd-7/seed3/model.safetensors",
@@ -104,7 +105,7 @@ def test_the_same_results_give_the_same_bytes(digits):
 
 
 def test_the_images_are_the_first_of_different_classes_whatever_the_networks_make_of_them(digits):
-    images, labels = load_split(digits.suite.data_file("digits", "test"))
+    images, labels = digits.suite.load_split("digits", "test")
     seen = sheet.sample(images, labels, iter(()))
     expected = []
     for place, label in enumerate(labels.tolist()):
@@ -177,7 +178,7 @@ def test_where_every_run_diverged_the_sheet_says_so(tmp_path):
 
 def test_an_adversarial_image_lies_in_the_ball_and_the_box_and_is_drawn_as_it_is(digits):
     choice = digits.chosen()[0]
-    seen = sheet.sample(*load_split(digits.suite.data_file("digits", "test")), iter(()))
+    seen = sheet.sample(*digits.suite.load_split("digits", "test"), iter(()))
     shown = sheet.attacked(digits.suite, "digits", choice, "pgd-3", seen, digits.folder / "digits")
     delta = shown.adversarial - seen.images
     assert 0 < delta.abs().max() <= 0.1 + 1e-6
@@ -192,7 +193,7 @@ def test_an_adversarial_image_lies_in_the_ball_and_the_box_and_is_drawn_as_it_is
 
 
 def test_a_wrong_prediction_is_marked_by_a_sign_and_not_by_colour_alone(digits):
-    seen = sheet.sample(*load_split(digits.suite.data_file("digits", "test")), iter(()))
+    seen = sheet.sample(*digits.suite.load_split("digits", "test"), iter(()))
     labels = seen.labels.tolist()
     choice = sheet.Choice("pgd-7", "why", 3, "0")
     shown = sheet.Attacked(choice, seen.images, labels, [labels[0], *((label + 1) % 10 for label in labels[1:])], [])
@@ -203,13 +204,14 @@ def test_a_wrong_prediction_is_marked_by_a_sign_and_not_by_colour_alone(digits):
     assert arrows[1:] == [f"{label} → {(label + 1) % 10} ✗" for label in labels[1:]]
 
 
-def test_colour_images_and_names_of_classes_are_shown(tmp_path):
+def test_colour_images_and_names_of_classes_are_shown(tmp_path, monkeypatch):
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (30, 3, 32, 32), dtype=torch.uint8, generator=generator)
     labels = torch.arange(30) % 7
     path = tmp_path / "data" / "prepared" / "cifar100" / "test.safetensors"
-    path.parent.mkdir(parents=True)
-    _save(path, images, labels, _digest(images, labels))
+    data._save(path, images, labels)
+    monkeypatch.setitem(DATASETS, "cifar100", replace(DATASETS["cifar100"], test_images=30))
+    monkeypatch.setitem(data.PREPARED_SHA256, ("cifar100", "test"), data.sha256(images, labels))
     path, said = Results(tmp_path, "cifar100", threat={"eps": "8/255"}).made()
     assert "labelled aquarium_fish" in said["alt"]
     assert "each channel 15.9 times as strong" in said["caption"]

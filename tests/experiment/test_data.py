@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from experiment import data
-from experiment.data import DATASETS, load_split, main, prepare, train_validation_split
-from experiment.download import ARCHIVES, Archive
+from experiment.data import DATASETS, load_split, main, prepare, prepared_file, train_validation_split
+from experiment.download import ARCHIVES, Archive, verify_raw
 from experiment.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,10 +30,17 @@ CIFAR10 = ROOT / "data" / "cifar-10-batches-py"
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    """The folder of the prepared digits; tests that change a file copy it first."""
+    """The data folder of the prepared digits; tests that change a file write it elsewhere."""
     data_dir = tmp_path_factory.mktemp("data")
     prepare("digits", data_dir)
-    return data_dir / "prepared" / "digits"
+    return data_dir
+
+
+def put(data_dir, content):
+    """A prepared file of the digits' test images with that content, whatever it is."""
+    path = prepared_file("digits", "test", data_dir)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
 
 
 def rows(images, labels) -> Counter:
@@ -46,7 +53,7 @@ def mean_and_std(images):
 
 
 def test_digits_are_all_of_scikit_learns_images_once_split_and_scaled_to_a_byte(digits):
-    train, test = load_split(digits / "train.safetensors"), load_split(digits / "test.safetensors")
+    train, test = load_split("digits", "train", digits), load_split("digits", "test", digits)
     for (images, labels), count in ((train, 1437), (test, 360)):
         assert images.shape == (count, 1, 8, 8)
         assert (images.dtype, labels.dtype) == (torch.uint8, torch.int64)
@@ -58,12 +65,12 @@ def test_digits_are_all_of_scikit_learns_images_once_split_and_scaled_to_a_byte(
 
 def test_every_class_is_in_both_splits_of_digits(digits):
     for split in ("train", "test"):
-        labels = load_split(digits / f"{split}.safetensors")[1]
+        labels = load_split("digits", split, digits)[1]
         assert labels.bincount().min() > 0.07 * len(labels)
 
 
 def test_mean_and_std_are_those_of_the_training_images(digits):
-    mean, std = mean_and_std(load_split(digits / "train.safetensors")[0])
+    mean, std = mean_and_std(load_split("digits", "train", digits)[0])
     assert mean == pytest.approx(DATASETS["digits"].mean, abs=1e-4)
     assert std == pytest.approx(DATASETS["digits"].std, abs=1e-4)
 
@@ -79,13 +86,13 @@ def test_preparing_again_gives_the_same_bytes(digits, tmp_path):
     prepare("digits", tmp_path)
     for split in ("train", "test"):
         again = tmp_path / "prepared" / "digits" / f"{split}.safetensors"
-        assert again.read_bytes() == (digits / f"{split}.safetensors").read_bytes()
+        assert again.read_bytes() == prepared_file("digits", split, digits).read_bytes()
     assert len(list(tmp_path.rglob("*.*"))) == 2
 
 
 def test_a_library_that_reads_other_images_is_noticed_before_they_are_written(tmp_path, monkeypatch):
     monkeypatch.setitem(data.PREPARED_SHA256, ("digits", "test"), "0" * 64)
-    with pytest.raises(UserError, match=r"digits: the test images have SHA-256 .* instead of 0{64}.*constraints.txt"):
+    with pytest.raises(UserError, match="digits: the test images .* SHA-256 .* instead of 0{64}.*constraints.txt"):
         prepare("digits", tmp_path)
     assert not (tmp_path / "prepared" / "digits" / "test.safetensors").exists()
 
@@ -93,33 +100,32 @@ def test_a_library_that_reads_other_images_is_noticed_before_they_are_written(tm
 @settings(max_examples=200, deadline=None)
 @given(position=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
 def test_no_damaged_byte_changes_the_images_unnoticed(digits, tmp_path_factory, position, change):
-    content = bytearray((digits / "test.safetensors").read_bytes())
+    content = bytearray(prepared_file("digits", "test", digits).read_bytes())
     # Half of the draws fall into the header, which is a hundredth of the file.
     header = 8 + int.from_bytes(content[:8], "little")
     place = int(2 * position * header) if position < 0.5 else int(position * len(content))
     content[place] ^= change
-    path = tmp_path_factory.getbasetemp() / "damaged.safetensors"
-    path.write_bytes(content)
+    damaged = tmp_path_factory.getbasetemp() / "damaged"
+    put(damaged, content)
     try:
-        images, labels = load_split(path)
+        images, labels = load_split("digits", "test", damaged)
     except UserError:
         return
-    expected = load_split(digits / "test.safetensors")
+    expected = load_split("digits", "test", digits)
     assert torch.equal(images, expected[0])
     assert torch.equal(labels, expected[1])
 
 
 @pytest.mark.parametrize("length", [0, 5, 200, 20_000])
 def test_a_prepared_file_that_is_cut_off_is_damaged(digits, tmp_path, length):
-    path = tmp_path / "test.safetensors"
-    path.write_bytes((digits / "test.safetensors").read_bytes()[:length])
+    put(tmp_path, prepared_file("digits", "test", digits).read_bytes()[:length])
     with pytest.raises(UserError, match="is damaged.*delete it and run snakemake again"):
-        load_split(path)
+        load_split("digits", "test", tmp_path)
 
 
 def test_a_missing_prepared_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=f"{tmp_path}/test.safetensors is missing; run snakemake"):
-        load_split(tmp_path / "test.safetensors")
+    with pytest.raises(UserError, match=f"{tmp_path}/prepared/digits/test.safetensors is missing; run snakemake"):
+        load_split("digits", "test", tmp_path)
 
 
 @st.composite
@@ -197,7 +203,7 @@ def test_the_command_downloads_verifies_prepares_and_says_so_in_one_line(tiny_fa
     main(["fashion_mnist", "--data-dir", str(tmp_path / "data"), "--mirror", mirror])
     assert capsys.readouterr().out == "data fashion_mnist: 5 train + 3 test images, checksums verified\n"
     for split, (images, labels) in splits.items():
-        prepared = load_split(tmp_path / "data" / "prepared" / "fashion_mnist" / f"{split}.safetensors")
+        prepared = load_split("fashion_mnist", split, tmp_path / "data")
         assert np.array_equal(prepared[0].numpy(), images[:, None])
         assert np.array_equal(prepared[1].numpy(), labels)
 
@@ -215,6 +221,89 @@ def test_a_damaged_raw_file_is_neither_read_nor_replaced(tiny_fashion_mnist, tmp
     assert not (tmp_path / "data" / "prepared").exists()
 
 
+@pytest.fixture
+def prepared_fashion_mnist(tiny_fashion_mnist, tmp_path):
+    """The data folder of the tiny Fashion-MNIST, whose digests are not known, with raw and prepared files."""
+    prepare("fashion_mnist", tmp_path / "data", [tiny_fashion_mnist[0]])
+    return tmp_path / "data"
+
+
+@pytest.mark.fault("data")
+def test_noise_in_the_place_of_data_whose_digest_is_not_known_is_refused(prepared_fashion_mnist):
+    images, labels = load_split("fashion_mnist", "train", prepared_fashion_mnist)
+    data._save(prepared_file("fashion_mnist", "train", prepared_fashion_mnist), 255 - images, labels)
+    with pytest.raises(UserError, match="train.safetensors is not the train split of fashion_mnist: its tensors have"):
+        load_split("fashion_mnist", "train", prepared_fashion_mnist)
+
+
+@pytest.mark.fault("data")
+def test_data_whose_digest_is_not_known_count_only_beside_the_raw_files(prepared_fashion_mnist):
+    (prepared_fashion_mnist / "FashionMNIST" / "raw" / "train-labels-idx1-ubyte").unlink()
+    with pytest.raises(UserError, match="no digest .* is known.*train-labels-idx1-ubyte is missing"):
+        load_split("fashion_mnist", "train", prepared_fashion_mnist)
+
+
+@pytest.mark.fault("data")
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda images, labels: (images[1:], labels[1:]), r"the images are torch.uint8 \(4, 1, 28, 28\) instead of"),
+        (
+            lambda images, labels: (images, labels[1:]),
+            r"the labels are torch.int64 \(4,\) instead of",
+        ),
+        (lambda images, labels: (images.float(), labels), "the images are torch.float32"),
+        (lambda images, labels: (images.repeat(1, 3, 1, 1), labels), r"\(5, 3, 28, 28\) instead of"),
+        (
+            lambda images, labels: (images, labels.clamp(min=10)),
+            "the labels reach from 10 to 10 instead of",
+        ),
+        (lambda images, labels: (images, labels - 20), "the labels reach from -"),
+    ],
+)
+def test_images_and_labels_that_are_not_of_the_data_sets_kind_are_named(prepared_fashion_mnist, change, problem):
+    images, labels = load_split("fashion_mnist", "train", prepared_fashion_mnist)
+    data._save(prepared_file("fashion_mnist", "train", prepared_fashion_mnist), *change(images, labels))
+    with pytest.raises(UserError, match=problem):
+        load_split("fashion_mnist", "train", prepared_fashion_mnist)
+
+
+@pytest.mark.fault("data")
+def test_labels_that_a_library_reads_wrongly_are_refused(tiny_fashion_mnist, tmp_path, monkeypatch):
+    read = data._read
+    monkeypatch.setattr(data, "_read", lambda *arguments: (read(*arguments)[0], read(*arguments)[1] + 10))
+    with pytest.raises(UserError, match="fashion_mnist: the train images are not .* the labels reach from 1"):
+        prepare("fashion_mnist", tmp_path / "data", [tiny_fashion_mnist[0]])
+
+
+@pytest.mark.fault("place")
+def test_a_data_folder_that_cannot_be_written_to_is_read_and_the_prepared_files_lie_in_the_working_folder(
+    tiny_fashion_mnist, tmp_path, monkeypatch
+):
+    mirror, splits = tiny_fashion_mnist
+    prepare("fashion_mnist", tmp_path / "shared", [mirror])
+    shutil.rmtree(tmp_path / "shared" / "prepared")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path / "shared")
+    prepare("fashion_mnist", tmp_path / "shared")
+    assert prepared_file("fashion_mnist", "train", tmp_path / "shared").resolve().is_relative_to(tmp_path / "data")
+    assert not (tmp_path / "shared" / "prepared").exists()
+    images = load_split("fashion_mnist", "train", tmp_path / "shared")[0]
+    assert np.array_equal(images.numpy()[:, 0], splits["train"][0])
+
+
+@pytest.mark.fault("file")
+def test_a_folder_in_the_place_of_a_data_file_is_one_sentence(prepared_fashion_mnist):
+    raw = prepared_fashion_mnist / "FashionMNIST" / "raw" / "train-labels-idx1-ubyte"
+    for path in (raw, prepared_file("fashion_mnist", "train", prepared_fashion_mnist)):
+        path.unlink()
+        path.mkdir()
+    with pytest.raises(UserError, match=f"{raw} cannot be read"):
+        verify_raw("fashion_mnist", prepared_fashion_mnist)
+    with pytest.raises(UserError, match="train.safetensors cannot be read"):
+        load_split("fashion_mnist", "train", prepared_fashion_mnist)
+
+
 def test_files_of_old_torchvision_versions_are_not_read_in_the_place_of_verified_ones(tiny_fashion_mnist, tmp_path):
     mirror, splits = tiny_fashion_mnist
     old = tmp_path / "data" / "FashionMNIST" / "processed"
@@ -222,7 +311,7 @@ def test_files_of_old_torchvision_versions_are_not_read_in_the_place_of_verified
     for name in ("training.pt", "test.pt"):
         torch.save((torch.zeros(5, 28, 28, dtype=torch.uint8), torch.zeros(5, dtype=torch.int64)), old / name)
     prepare("fashion_mnist", tmp_path / "data", [mirror])
-    images = load_split(tmp_path / "data" / "prepared" / "fashion_mnist" / "train.safetensors")[0]
+    images = load_split("fashion_mnist", "train", tmp_path / "data")[0]
     assert np.array_equal(images.numpy()[:, 0], splits["train"][0])
 
 
@@ -264,7 +353,7 @@ def test_svhn_is_read_with_channels_first_and_the_digit_0_as_class_0(tmp_path, m
 def test_cifar10_is_prepared_with_its_published_mean_and_std(tmp_path):
     shutil.copytree(CIFAR10, tmp_path / CIFAR10.name, copy_function=lambda source, copy: Path(copy).symlink_to(source))
     prepare("cifar10", tmp_path)
-    images, labels = load_split(tmp_path / "prepared" / "cifar10" / "train.safetensors")
+    images, labels = load_split("cifar10", "train", tmp_path)
     assert labels.bincount().tolist() == [5000] * 10
     mean, std = mean_and_std(images)
     assert mean == pytest.approx(DATASETS["cifar10"].mean, abs=1e-4)
@@ -295,13 +384,12 @@ def test_a_folder_that_cannot_be_written_is_one_sentence_too(tmp_path):
 
 
 def test_prepared_data_that_agree_with_themselves_but_are_not_the_data_set_are_refused(tmp_path):
-    """As an older version of a library may have prepared them: every digest in the file is that of its content."""
+    """As an older version of a library may have prepared them."""
     prepare("digits", tmp_path)
-    path = tmp_path / "prepared" / "digits" / "train.safetensors"
-    images, labels = load_split(path)
-    data._save(path, images.flip(0), labels, data._digest(images.flip(0), labels))
+    images, labels = load_split("digits", "train", tmp_path)
+    data._save(prepared_file("digits", "train", tmp_path), images.flip(0), labels)
     with pytest.raises(UserError, match=data.PREPARED_SHA256["digits", "train"]):
-        load_split(path)
+        load_split("digits", "train", tmp_path)
 
 
 def test_the_module_and_its_checks_load_nothing_that_takes_seconds(tmp_path):

@@ -48,12 +48,15 @@ class Handler(BaseHTTPRequestHandler):
             return
         cut, seconds = self.server.cut.get(self.path, len(content)), self.server.seconds.get(self.path, 0.0)
         self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
+        if self.path not in self.server.endless:
+            self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         with contextlib.suppress(ConnectionError):  # the client may have had enough
             for start in range(0, cut, 2000):
                 self.wfile.write(content[start : min(start + 2000, cut)])
                 time.sleep(seconds)
+            while self.path in self.server.endless:
+                self.wfile.write(bytes(2000))
 
     def log_message(self, *arguments):
         pass
@@ -61,9 +64,12 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    """`files`: path -> content; `cut`: path -> bytes sent of it; `seconds`: path -> pause after every 2,000 bytes."""
+    """`files`: path -> content; `cut`: path -> bytes sent of it; `seconds`: path -> pause after every 2,000 bytes.
+
+    `endless`: paths whose length is not said, and after which bytes come as long as somebody takes them.
+    """
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.files, server.cut, server.seconds, server.asked = {}, {}, {}, []
+        server.files, server.cut, server.seconds, server.asked, server.endless = {}, {}, {}, [], set()
         server.address = f"http://127.0.0.1:{server.server_port}"
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
@@ -229,6 +235,18 @@ def test_an_archive_put_in_place_by_hand_needs_no_mirror(data_dir):
     verify_raw("cifar10", data_dir)
     fetch("cifar10", data_dir)
     assert contents(data_dir) == {**RAW, "box.tar.gz": GOOD}
+
+
+@pytest.mark.fault("file")
+@pytest.mark.parametrize("length", ["said", "not said"])
+def test_a_mirror_that_sends_more_than_any_archive_is_left_for_the_next(server, data_dir, monkeypatch, capsys, length):
+    monkeypatch.setattr(download, "LARGEST", 3 * len(GOOD))
+    server.files = {"/large/box.tar.gz": bytes(4 * len(GOOD)), "/good/box.tar.gz": GOOD}
+    if length == "not said":
+        server.endless.add("/large/box.tar.gz")
+    fetch("cifar10", data_dir, [f"{server.address}/large", f"{server.address}/good"])
+    assert "the archives" in capsys.readouterr().err
+    assert contents(data_dir)["box/two"] == b"second"
 
 
 def test_raw_files_that_are_whole_need_neither_archive_nor_mirror(data_dir):

@@ -67,7 +67,7 @@ def test_nothing_names_the_host_the_user_or_a_folder(monkeypatch):
 
 
 def test_a_suite_s_hash_is_of_what_it_asks_for_and_not_of_where_its_data_lie():
-    same = QUICK | {"data_dir": "elsewhere", "mirrors": {"cifar10": ["there"]}, "checkpoint_seconds": 1}
+    same = QUICK | {"data_dir": "elsewhere", "mirrors": {"cifar10": ["https://there/"]}, "checkpoint_seconds": 1}
     same |= {"evaluation": QUICK["evaluation"] | {"equivalence_margin": 0.5}}  # of tables, made from the same records
     same = dict(reversed(same.items()))
     assert provenance.suite_sha256(same) == provenance.suite_sha256(QUICK)

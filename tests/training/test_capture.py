@@ -8,7 +8,7 @@ import torch
 from rehearsal import NoReading, NoWaiting, Recorder, Refusing
 
 import methods
-from experiment.data import load_split, train_validation_split
+from experiment.data import train_validation_split
 from methods import load
 from training import trainer
 from training.clock import Clock
@@ -41,7 +41,7 @@ def made(data, folder, recorder, method="pgd", rule="constant", options=None, ch
     suite, log = tiny.suite(data, method, rule, options, training={"epochs": 3} | EXACT | changes), []
     spec, training = next(suite.runs()).spec, suite.resolved["training"]
     split = train_validation_split(
-        *load_split(suite.data_file("digits", "train")), training["validation_images"], training["max_train_images"]
+        *suite.load_split("digits", "train"), training["validation_images"], training["max_train_images"]
     )
     folder.mkdir(exist_ok=True)
     return Trainer(spec, split, CPU, folder / "resume", checkpoint_seconds, log=log.append, recorder=recorder), log

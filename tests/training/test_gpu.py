@@ -8,7 +8,7 @@ import tiny
 import torch
 
 import methods
-from experiment.data import load_split, train_validation_split
+from experiment.data import train_validation_split
 from methods import load
 from training import trainer
 from training.capture import CudaGraphs
@@ -52,7 +52,7 @@ def trained(data, folder, method="pgd", rule="mplus", recorder=CudaGraphs, **cha
     suite, log = tiny.suite(data, method, rule, training=changes), []
     training = suite.resolved["training"]
     split = train_validation_split(
-        *load_split(suite.data_file("digits", "train")), training["validation_images"], training["max_train_images"]
+        *suite.load_split("digits", "train"), training["validation_images"], training["max_train_images"]
     )
     folder.mkdir(exist_ok=True)
     spec = next(suite.runs()).spec
