@@ -199,7 +199,7 @@ def test_a_full_disk_ends_the_run_in_one_sentence_and_spoils_nothing(data, tmp_p
 
 
 def test_a_log_that_cannot_be_written_is_a_full_disk_too(monkeypatch, command):
-    monkeypatch.setattr(training_run, "open_own", lambda path, mode: open("/dev/full", mode))  # every write fails
+    monkeypatch.setattr(training_run, "open_own", lambda path, mode: open("/dev/full", mode))  # noqa: SIM115
     assert sentence(command) == "error: digits/it/seed0: No space left on device"
 
 
