@@ -19,7 +19,7 @@ from torch import nn
 from evaluation.attacks import attack
 from experiment import models, precision, provenance, record, slots, weights
 from experiment.data import sha256
-from experiment.errors import told
+from experiment.errors import UserError, told
 from experiment.lock import turn
 from experiment.maker import maker
 from experiment.quantity import threads
@@ -91,9 +91,15 @@ def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
 
 
 def load_network(run: Run, file: Path, sha256: str) -> nn.Module:
-    """The run's network with the weights in `file`, which must have that digest, frozen, in evaluation mode."""
-    built = models.of_run(run.spec)
-    built.load_state_dict(weights.load(file, sha256))
+    """The run's network with the weights in `file`, which must have that digest, frozen, in evaluation mode.
+
+    Raises UserError when they are other weights, or another network's.
+    """
+    built, found = models.of_run(run.spec), weights.load(file, sha256)
+    try:
+        built.load_state_dict(found)
+    except RuntimeError:  # names, lists or shapes that are not the network's, in lines and lines
+        raise UserError(f"{file} has weights of another network than the run's; train the run again") from None
     return built.eval().requires_grad_(False)
 
 
@@ -106,7 +112,7 @@ def in_chunks(settings, network, images, labels, parts: Path, identity: dict) ->
     robust, flags, seconds = [], [], 0.0
     for start in range(0, len(images), CHUNK):
         file = parts / f"{start}.json"
-        stored = finished_chunk(file, identity)
+        stored = finished_chunk(file, identity, len(images[start : start + CHUNK]))
         if stored is None:
             x = images[start : start + CHUNK].to(device).float().div_(255)
             y = labels[start : start + CHUNK].to(device)
@@ -126,13 +132,15 @@ def chunk_seed(settings: dict, start: int) -> int:
     return settings.get("seed", 0) * 1_000_003 + start  # clean and fgsm draw nothing, and have none
 
 
-def finished_chunk(file: Path, identity: dict) -> dict | None:
-    """What an earlier attempt stored in `file`; None where there is nothing whole, or nothing made with `identity`."""
+def finished_chunk(file: Path, identity: dict, images: int) -> dict | None:
+    """What an earlier attempt stored in `file` of so many images; None where nothing whole is made with `identity`."""
     try:
         stored = json.loads(file.read_text())
-    except (FileNotFoundError, ValueError):
+        robust, flags, seconds, made = (stored[key] for key in ("robust", "flags", "seconds", "identity"))
+        whole = {*map(type, robust)} == {bool} and {*map(type, flags)} <= {str} and 0 <= seconds < float("inf")
+    except (FileNotFoundError, ValueError, LookupError, TypeError, RecursionError):
         return None
-    return stored if isinstance(stored, dict) and stored.get("identity") == identity else None
+    return stored if whole and len(robust) == images and made == identity else None
 
 
 if __name__ == "__main__":

@@ -54,12 +54,13 @@ def suspicions(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.nda
 
 def matters(flag: str, images: int) -> bool:
     """Whether an attack's flag makes the accuracy over that many images doubtful; one that is not known does."""
-    if found := re.search(r"there are (\d+) points of up to (\d+) with zero gradient", flag):
-        return share_p(int(found[1]), min(images, int(found[2])), ZERO_GRADIENTS) < LEVEL
-    if found := re.search(r"Square Attack has decreased the robust accuracy of ([\d.]+)%", flag):
-        count = round(float(found[1]) / 100 * images)
+    if found := re.search(r"there are (\d{1,9}) points of up to (\d{1,9}) with zero gradient", flag):
+        batch = min(images, int(found[2]))
+        return share_p(min(int(found[1]), batch), batch, ZERO_GRADIENTS) < LEVEL
+    if found := re.search(r"Square Attack has decreased the robust accuracy of (\d{1,3}(?:\.\d+)?)%", flag):
+        count = min(images, round(float(found[1]) / 100 * images))
         return count > 1 and share_p(count, images, TOLERANCE) < LEVEL
-    if found := re.match(r"(\d+) (adversarial images outside the threat model|successes of the search) ", flag):
+    if found := re.match(r"(\d{1,9}) (adversarial images outside the threat model|successes of the search) ", flag):
         return int(found[1]) > max(1, TOLERANCE * images)
     return True
 

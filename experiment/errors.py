@@ -1,7 +1,9 @@
 """What may stop a job, told to the user in one sentence."""
 
 import re
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +19,14 @@ def shown(value) -> str:
     """A value as a message shows it: its beginning, in one line."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+
+
+class StoppedError(BaseException):
+    """The process is asked to end, by SIGINT or SIGTERM; no handler of errors is to take it for one."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.status = 128 + number  # as shells have it
 
 
 def cause(error: Exception) -> str | None:
@@ -37,10 +47,39 @@ def cause(error: Exception) -> str | None:
 
 @contextmanager
 def told(job: str) -> Iterator[None]:
-    """End the process with one sentence that names `job`, instead of a traceback, unless the code is to blame."""
+    """End the process with one sentence that names `job`, instead of a traceback, unless the code is to blame.
+
+    The exit status is 1, or 130 and 143 where SIGINT and SIGTERM ask for the end, which lets files be closed and locks
+    be given back.
+    """
     try:
-        yield
+        with _stoppable():
+            yield
+    except StoppedError as stopped:
+        print(f"error: {job}: interrupted; the same command goes on", file=sys.stderr)
+        sys.exit(stopped.status)
     except Exception as error:
         if (sentence := cause(error)) is None:
             raise
         sys.exit(f"error: {job}: {sentence}")
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise StoppedError, unless whoever started the process has them ignored."""
+
+    def stop(number, frame):
+        raise StoppedError(number)
+
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.getsignal(number) for number in usual}
+    ours = [number for number in usual if before[number] == usual[number]]
+    if threading.current_thread() is not threading.main_thread():  # which alone may set them
+        ours = []
+    try:
+        for number in ours:
+            signal.signal(number, stop)
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, before[number])

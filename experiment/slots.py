@@ -83,6 +83,6 @@ def _id(name: str, ids: dict[str, str]) -> str:
 def _folder() -> Path:
     folder = Path(tempfile.gettempdir()) / f"gpu-slots-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
+    if folder.lstat().st_uid != os.getuid():
         raise UserError(f"{folder} belongs to another user; set TMPDIR to a folder of your own")
     return folder

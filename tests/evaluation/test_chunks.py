@@ -238,3 +238,41 @@ def test_a_device_or_disk_that_fails_ends_it_in_one_sentence_and_keeps_what_is_f
     assert not (folder / "evaluate" / "pgd-20.json").exists()
     assert parts(folder, "pgd-20") == ["0.json"]
     record.read(folder / "train.json")
+
+
+@pytest.mark.fault("file")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda stored: [],
+        lambda stored: {"identity": stored["identity"]},
+        lambda stored: stored | {"robust": stored["robust"][1:]},
+        lambda stored: stored | {"robust": ["yes"] * len(stored["robust"])},
+        lambda stored: stored | {"robust": 5},
+        lambda stored: stored | {"flags": [1]},
+        lambda stored: stored | {"seconds": "long"},
+        lambda stored: stored | {"seconds": float("inf")},
+        lambda stored: {key: value for key, value in stored.items() if key != "identity"},
+    ],
+)
+def test_a_part_that_holds_something_else_than_a_chunk_is_attacked_again(checkpoint, folder, attacked, damage):
+    attacked.fails[2] = Killed()
+    with pytest.raises(Killed):
+        evaluate(capped(checkpoint), checkpoint.run, "clean", folder)
+    part = folder / "evaluate" / ".clean.parts" / "0.json"
+    part.write_text(json.dumps(damage(json.loads(part.read_text()))))
+    attacked.fails.clear()
+    evaluate(capped(checkpoint), checkpoint.run, "clean", folder)
+    assert attacked.counts == [4, 4, 4, 4, 2]
+
+
+@pytest.mark.fault("file")
+def test_weights_of_another_network_are_one_sentence_though_the_record_names_them(checkpoint, folder):
+    file = folder / "model.safetensors"
+    trained = json.loads((folder / "train.json").read_text())
+    other = weights.load(file, trained["weights_sha256"])
+    other["classifier.bias"] = other["classifier.bias"][1:]
+    trained["weights_sha256"] = weights.save(file, other)
+    (folder / "train.json").write_text(json.dumps(trained))
+    with pytest.raises(UserError, match="model.safetensors has weights of another network than the run's"):
+        evaluate(capped(checkpoint), checkpoint.run, "clean", folder)

@@ -241,3 +241,22 @@ def test_a_network_that_draws_random_numbers_is_suspect(checkpoint):
     found = {"autoattack": {"settings": settings, "flags": verdicts.flags, "images": 2}}
     reasons = suspicions(found, {"autoattack": verdicts.robust.numpy()})
     assert any("randomized" in reason for reason in reasons)
+
+
+@pytest.mark.fault("file")
+@pytest.mark.parametrize(
+    "flag",
+    [
+        *(
+            "there are 9 points of up to 3 with zero gradient",
+            f"there are {'9' * 5000} points of up to 3 with zero gradient",
+        ),
+        *(
+            "Square Attack has decreased the robust accuracy of 1..2%",
+            "Square Attack has decreased the robust accuracy of .%",
+        ),
+        *("Square Attack has decreased the robust accuracy of 999%", f"{'9' * 5000} successes of the search are"),
+    ],
+)
+def test_a_flag_with_numbers_that_no_attack_gives_makes_a_run_suspect_and_no_error(flag):
+    assert matters(flag, 100)
