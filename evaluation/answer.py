@@ -7,6 +7,7 @@ import pandas as pd
 from evaluation.captions import RUN, changed, describe_runs, headline_attack, suspects
 from evaluation.effect import mplus_effect
 from evaluation.front import standings
+from evaluation.timing import disturbed
 from evaluation.typeset import signed
 
 NAMED = 5  # names in a row; more are counted
@@ -38,10 +39,15 @@ def _mplus(resolved: dict, effects: pd.DataFrame) -> str:
         return f"{where}, no M+ variant and its base are a pair of finished runs, so that nothing is compared."
     attack, margin = headline_attack(resolved), resolved["evaluation"]["equivalence_margin"]
     cheaper = effects[effects["cost_verdict"].str.startswith("cheaper")]
+    shown = (cheaper["cost_verdict"] == "cheaper") & ~cheaper["seconds_speedup_disturbed"].astype(bool)
+    faster = cheaper.loc[shown, "seconds_speedup_mean"].dropna()
     sizes = [
-        f"{_range(f'{value:.1f}' for value in sorted(cheaper[column].dropna()))} times {word}"
-        for column, word in (("passes_speedup_mean", "fewer"), ("seconds_speedup_mean", "faster"))
-        if cheaper[column].notna().any()
+        f"{of}{_range(f'{value:.1f}' for value in sorted(values))} times {word}"
+        for values, word, of in (
+            (cheaper["passes_speedup_mean"].dropna(), "fewer", ""),
+            (faster, "faster", f"{len(faster)} of them " if len(faster) < len(cheaper) else ""),
+        )
+        if len(values)
     ]
     cost = f"{changed(resolved)} saves passes in {len(cheaper)} of {_counted(len(effects), 'comparison')}"
     cost += f" ({', '.join(sizes)})" if sizes else ""
@@ -94,6 +100,11 @@ def _doubts(resolved: dict, runs: pd.DataFrame, effects: pd.DataFrame) -> str:
     if count := len(suspects(runs)):
         doubts.append(
             f"{_counted(count, 'run')} {'are' if count > 1 else 'is'} suspect, perhaps less robust than found"
+        )
+    if count := len(disturbed(runs)):
+        doubts.append(
+            f"{count} of {_counted(len(trained), 'run')} {'were' if count > 1 else 'was'} timed on a machine busy with "
+            f"other work, and no speed-up is claimed from {'them' if count > 1 else 'it'}"
         )
     if count := len(resolved["datasets"]) * len(resolved["variants"]) * seeds - len(trained):
         doubts.append(f"{_counted(count, 'run')} {'are' if count > 1 else 'is'} missing")

@@ -22,7 +22,17 @@ from experiment.errors import UserError, told
 from experiment.protocol import difference
 from experiment.suite import Suite
 
-COST_COLUMNS = ["seconds", "data_passes", "passes", "partial_passes", "updates", "images_per_second"]
+COST_COLUMNS = [
+    "seconds",
+    "cpu_seconds",
+    "others_cores",
+    "epoch_spread",
+    "data_passes",
+    "passes",
+    "partial_passes",
+    "updates",
+    "images_per_second",
+]
 COST_COLUMNS += ["seconds_per_pass", "peak_memory_bytes", "peak_memory_of"]
 EPOCH_COLUMNS = ["epoch", "steps", "step_size", "learning_rate", "magnitude", "train_accuracy"]
 EPOCH_COLUMNS += ["validation_clean_accuracy", "validation_pgd_accuracy"]
@@ -46,7 +56,7 @@ class Collation:
 
     runs: one row for each trained run and attack of the suite, accuracies as fractions; `evaluation_status` is "ok",
         "not-evaluated" (the run diverged) or "missing", and only "ok" has an accuracy; `verdicts` is one bool an image;
-        `suspect` is why the run is not to be believed, "" for nothing.
+        `suspect` is why the run is not to be believed, `disturbed` why its seconds are not, "" for nothing.
     epochs: one row an epoch of those runs; missing: what is not there yet; problems: files that could not be used.
     """
 
@@ -215,6 +225,7 @@ def _row(train: dict, variant: dict, settings: dict, evaluation: dict | None) ->
         **{key: found.get(key) for key in ("images", "correct", "accuracy")},
         **{"interval_low": low, "interval_high": high, "flags": "; ".join(found["flags"])},
         **{column: train["cost"][column] for column in COST_COLUMNS},
+        "disturbed": train["cost"]["disturbed"] or "",
         "evaluated_epoch": train["epochs"]["evaluated"],
         **{"hardware": train["provenance"]["hardware"]["label"], "precision": train["provenance"]["precision"]},
         **_software(train["provenance"]),

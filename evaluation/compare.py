@@ -185,7 +185,9 @@ def _costs(a: Mapping[tuple, Run], b: Mapping[tuple, Run]) -> list[dict]:
         row |= {f"seconds {side}": f"{mean:.3g}" for side, mean in zip("ab", seconds.mean(axis=0), strict=True)}
         row["change"] = f"{row['passes a']} -> {row['passes b']}"
         row["seconds b / a"] = "other hardware"
-        if all(len(label) == 1 for label in labels):
+        if any(train["cost"]["disturbed"] for pair in pairs for train in pair):
+            row["seconds b / a"] = "timed beside other work"
+        elif all(len(label) == 1 for label in labels):
             mean, low, high = ratio_interval(seconds[:, 1] / seconds[:, 0])
             row["seconds b / a"] = f"{mean:.2f}" + ("" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]")
         row["verdict"], row["p"] = _passes(passes, {train["spec"]["steps"]["rule"] for pair in pairs for train in pair})

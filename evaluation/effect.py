@@ -16,13 +16,14 @@ from evaluation.captions import (
     suspects,
 )
 from evaluation.statistics import equivalence_p, mcnemar, paired_interval, ratio_interval, summarize
+from evaluation.timing import MARK, describe_disturbed, timed_pairs
 from evaluation.typeset import NAMES, Table, make_table, numbers, of_planned, signed
 from evaluation.verdict import CHEAPER, SIDES, Verdict, crossed, judge, robustness
 
 SPEEDUPS = {"fewer passes": "data_passes", "faster": "seconds"}  # by the head of the column, the cost that is compared
 RATIOS = {"fewer passes": "passes_speedup", "faster": "seconds_speedup"}  # by the same, the name in the CSV
 PAIRED = ["seed", "attack", "status", "data_passes", "seconds", "hardware", "images", "accuracy", "suspect"]
-PAIRED += ["verdicts"]
+PAIRED += ["verdicts", "disturbed"]
 
 
 def mplus_effect(resolved: dict, runs: pd.DataFrame) -> Table:
@@ -66,14 +67,14 @@ def _caption(resolved: dict, runs: pd.DataFrame, attack: str, margin: float) -> 
         f"What {other} changes, base and {other} paired by seed and by image.",
         describe_protocol(resolved, runs),
         f"Fewer passes and faster: base divided by {other}, geometric mean over seeds [95 % t interval on the log "
-        "scale, where seeds differ]; the time only where both ran on the same hardware.",
+        "scale, where seeds differ]; the time only where both ran on the same hardware, undisturbed by other work.",
         f"{attack}: {other} minus base in points [95 % interval for other seeds and other images, as both are samples: "
         "crossed random effects with Satterthwaite's degrees of freedom].",
         f"Verdict: equivalent if the 90 % interval of that kind lies within ± {margin:g} point{'s' * (margin != 1)} "
         "(two one-sided tests at 5 %), else weaker or stronger if the 95 % interval leaves out zero; cheaper if every "
-        f"pair took {CHEAPER:g} times fewer passes or more. Seeds that would settle it: those at which either test has "
-        "a power of 80 % if difference and spread stay as they are; a guess, as so few seeds say little of their "
-        "spread. No verdict is corrected for their number.",
+        f"pair took {CHEAPER:g} times fewer passes or more, in passes only if the times' interval shows no saving. "
+        "Seeds that would settle it: those at which either test has a power of 80 % if difference and spread stay as "
+        "they are; a guess, as so few seeds say little of their spread. No verdict is corrected for their number.",
         "mplus_effect.csv has the other attacks, intervals over seeds alone, p values and, seed by seed, McNemar's "
         "exact test.",
         describe_attacks(resolved, runs),
@@ -89,7 +90,7 @@ def _notes(runs: pd.DataFrame, data: list[dict]) -> list[str]:
         notes.append("Passes through the first layer alone are not counted as passes; cost.csv has partial_passes.")
     if len(suspects(runs)):
         notes.append("Some of the runs are suspect; the table of robustness names them.")
-    notes += describe_sources(runs)
+    notes += [*describe_disturbed(runs), *describe_sources(runs)]
     if any(row["collapsed"] for row in data):
         notes.append(
             "Collapsed: a mean over runs that did and runs that did not describes neither and is not tested; the lines "
@@ -116,13 +117,17 @@ def _text(verdict: Verdict, pairs: pd.DataFrame, planned: int) -> str:
 
 
 def _speedups(pairs: pd.DataFrame) -> dict[str, list[float]]:
-    """Base divided by M+, a value a pair; the time only of pairs that ran on the same hardware."""
+    """Base divided by M+, a value a pair; the time only of pairs whose times are compared."""
     once = pairs.drop_duplicates("seed")
-    timed = once[once["hardware_base"] == once["hardware_mplus"]]
+    timed, _ = timed_pairs(once)
     return {
         "fewer passes": list(once["data_passes_base"] / once["data_passes_mplus"]),
         "faster": list(timed["seconds_base"] / timed["seconds_mplus"]),
     }
+
+
+def _all_disturbed(pairs: pd.DataFrame) -> bool:
+    return timed_pairs(pairs.drop_duplicates("seed"))[1]
 
 
 def _points(pairs: pd.DataFrame, attack: str) -> pd.Series:
@@ -138,6 +143,7 @@ def _numbers(resolved: dict, pairs: pd.DataFrame, margin: float, suffix: str) ->
         name = RATIOS[head]
         columns |= {f"{name}_mean{suffix}": mean, f"{name}_low{suffix}": low, f"{name}_high{suffix}": high}
         columns |= {f"{name}_n{suffix}": len(ratios)}
+    columns |= {f"seconds_speedup_disturbed{suffix}": _all_disturbed(pairs)}
     for attack in attack_names(resolved):
         values, name = _points(pairs, attack), f"{attack}_points"
         columns |= numbers({name: summarize(values)}, "", suffix)
@@ -161,6 +167,7 @@ def _cells(pairs: pd.DataFrame, attack: str, n: int) -> dict[str, str]:
     for head, ratios in _speedups(pairs).items():
         mean, low, high = ratio_interval(ratios)
         cells[head] = _cell(f"{mean:.2f}", f"{low:.2f}, {high:.2f}", low, len(ratios), n)
+    cells["faster"] += f" {MARK}" if _all_disturbed(pairs) else ""
     return cells | {attack: _difference(pairs, attack, n)}
 
 

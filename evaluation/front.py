@@ -12,10 +12,11 @@ from evaluation.captions import describe_protocol, describe_runs, headline_attac
 from evaluation.labels import Label, place_labels
 from evaluation.statistics import pareto_front
 from evaluation.style import CROSS, INK, PlotText, Style, dark, faded, key, plain_log, settle, styles
+from evaluation.timing import left_out, timed
 from evaluation.typeset import signed
 
 COSTS = {"seconds": "training seconds", "data_passes": "passes (sweeps over the training split)"}
-DOUBTS = ("collapsed", "diverged", "suspect")
+DOUBTS = ("collapsed", "diverged", "suspect", "disturbed")
 MEAN, SEED = 8.5, 3.8  # diameters of marks in points
 WIDER = 5.0  # points by which a mark grows to be seen around another at the same place
 SAME_PLACE = 0.7  # of a mark's diameter: nearer centres than this, and one mark would hide the other
@@ -42,16 +43,20 @@ def standings(resolved: dict, rows: pd.DataFrame, cost: str) -> pd.DataFrame:
     """Where each variant stands in `rows` (one a run, of one data set and attack), in the suite's order.
 
     By label: `cost` and `percent`, means of the runs that are ok (NaN where none is); how many `runs` there are, and
-    of them `collapsed`, `diverged` and `suspect`; `front`: whether no other mean is as cheap and more accurate, or
-    cheaper and as accurate. A variant with a collapsed, diverged or suspect run is not on the front, nor does it keep
-    others off it: its mean is one of the runs that went well.
+    of them `collapsed`, `diverged` and `suspect`; `disturbed`: how many, where the cost is seconds and all that are ok
+    were, else their seconds are in no mean; `front`: whether no other mean is as cheap and more accurate, or cheaper
+    and as accurate. A variant with any run counted so is not on the front, nor does it keep others off it: its mean is
+    one of the runs that went well, or of seconds of which nothing can be said.
     """
     found = {}
     for label, runs in rows.groupby("variant"):
-        means = runs.loc[(runs["status"] == "ok") & runs["accuracy"].notna(), [cost, "accuracy"]].mean()
+        ok = runs[(runs["status"] == "ok") & runs["accuracy"].notna()]
+        costing = timed(ok) if cost == "seconds" else ok
+        means = {cost: costing[cost].mean(), "accuracy": ok["accuracy"].mean()}
         counts = runs["status"].value_counts()
         failed = {status: int(counts.get(status, 0)) for status in ("collapsed", "diverged")}
         failed["suspect"] = int((runs["suspect"] != "").sum())
+        failed["disturbed"] = int((costing["disturbed"] != "").sum()) if cost == "seconds" else 0
         found[label] = {"cost": means[cost], "percent": 100 * means["accuracy"], "runs": len(runs), **failed}
     order = [variant["label"] for variant in resolved["variants"] if variant["label"] in found]
     result = pd.DataFrame.from_dict({label: found[label] for label in order}, orient="index")
@@ -97,7 +102,7 @@ def front_figure(resolved: dict, runs: pd.DataFrame, cost: str) -> Figure | None
     _key(figure, resolved, rows, pd.concat(stands), floor)
     settle(figure)
     for axes, (_, part), stand in zip(row, there, stands, strict=True):
-        _draw(axes, resolved, part, stand, cost, floor)
+        _draw(axes, resolved, timed(part) if cost == "seconds" else part, stand, cost, floor)
     return figure
 
 
@@ -116,7 +121,7 @@ def front_text(resolved: dict, runs: pd.DataFrame, cost: str) -> PlotText | None
         f"{below} against {COSTS[cost]}, {dataset}. {marks}; open: with M+; arrows: from a base to its M+. "
         "Marks at one place are drawn around one another; a larger dot is several equal seeds. Line: the Pareto front "
         "of the means, with what it dominates pale; a variant with a collapsed, diverged or suspect run is not on it.",
-        *([] if cost == "data_passes" else ["Seconds of different hardware are not compared."]),
+        *([] if cost == "data_passes" else ["Seconds of different hardware are not compared.", *left_out(rows)]),
         describe_protocol({**resolved, "datasets": [dataset]}, runs),
     ]
     alts = [_alt(resolved, part, cost, hardware) for hardware, part in panels(rows, cost)]
@@ -139,7 +144,7 @@ def _alt(resolved: dict, rows: pd.DataFrame, cost: str, hardware: str) -> str:
         f"{base} to {label} {_times(known['cost'][base] / known['cost'][label])} and "
         f"{signed(known['percent'][label] - known['percent'][base], 1)} points"
         for base, label in pairs
-        if base in known.index and label in known.index
+        if {base, label} <= set(known.index[known["disturbed"] == 0])
     ]
     doubts = [f"{label} {_doubts(place)}" for label, place in stand.iterrows() if _doubts(place)]
     parts = {"On the Pareto front": front, "Not on it": rest, "With M+": moves, "Failed or in doubt": doubts}

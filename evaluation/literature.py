@@ -24,6 +24,7 @@ from evaluation.front import spelled
 from evaluation.published import Match, differences, matches, read_published
 from evaluation.statistics import Summary, paired_interval, summarize
 from evaluation.style import CROSS, INK, PlotText, key, styles
+from evaluation.timing import MARK, left_out, timed
 from evaluation.typeset import Table, make_table, plus_minus, signed
 from experiment.data import DATASETS
 
@@ -69,7 +70,7 @@ def _notes(resolved: dict, runs: pd.DataFrame, matched: set[tuple[str, str]]) ->
     for status, where in (("collapsed", "left out of the lines that say so"), ("diverged", "in no mean")):
         names = describe_runs(used, status)
         notes += [f"Ours that {status}, {where}: {names}."] if names else []
-    return notes + describe_sources(used)
+    return notes + left_out(used) + describe_sources(used)
 
 
 def _caption(resolved: dict, runs: pd.DataFrame) -> list[str]:
@@ -109,7 +110,8 @@ def _lines(match: Match, counted: str) -> Iterator[dict]:
     for cost, (column, factor) in COSTS.items():
         if len(trained) and not math.isnan(first[cost]):
             none = dict.fromkeys(("difference", "difference_low", "difference_high"), math.nan)
-            yield {"quantity": cost, **common, **_ours(trained[column] * factor), "published": first[cost], **none}
+            costing = timed(trained) if cost == "minutes" else trained
+            yield {"quantity": cost, **common, **_ours(costing[column] * factor), "published": first[cost], **none}
 
 
 def _ours(values: pd.Series) -> dict:
@@ -120,7 +122,8 @@ def _ours(values: pd.Series) -> dict:
 def _of_quantity(resolved: dict, match: Match, line: dict) -> list[str]:
     """What differs in a line's own number: the published hardware, or our use of the attack."""
     if line["quantity"] in COSTS:
-        return [f"hardware {line['published_hardware']}"] if line["quantity"] == "minutes" else []
+        busy = [f"all of ours timed beside other work ({MARK})"] if (match.ours["disturbed"] != "").all() else []
+        return [f"hardware {line['published_hardware']}", *busy] if line["quantity"] == "minutes" else []
     settings = next(a for a in resolved["evaluation"]["attacks"] if a["name"] == line["quantity"])
     images = match.ours.loc[match.ours["attack"] == line["quantity"], "images"].max()
     all_images = DATASETS[match.identity["dataset"]].test_images

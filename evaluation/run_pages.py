@@ -70,7 +70,8 @@ def _page(run: tuple, rows: pd.DataFrame, folder: Path) -> RunPage:
         name=name(*run),
         title=f"{run[0]} {run[1]} seed {run[2]}",
         status=train["status"] + (", suspect" if first["suspect"] else ""),
-        doubts=doubts + ([f"Suspect: {first['suspect']}."] if first["suspect"] else []),
+        doubts=doubts
+        + [f"{doubt.capitalize()}: {first[doubt]}." for doubt in ("suspect", "disturbed") if first[doubt]],
         outcome=flat({key: train[key] for key in ("epochs", "validation", "cost")}),
         attacks_head=["attack", "images", "robust", "accuracy (%)", "95 % interval", "seconds", "flags", "settings"],
         attacks=[_attack(row, evaluations.get(row.attack)) for row in rows.itertuples()],

@@ -22,6 +22,7 @@ from evaluation.effect import mplus_effect
 from evaluation.literature import literature
 from evaluation.ranking import BOLD, best_variants
 from evaluation.statistics import Summary, summarize
+from evaluation.timing import MARK, describe_disturbed, disturbed, timed
 from evaluation.typeset import Table, make_table, numbers, of_planned, plus_minus
 
 COSTS = {
@@ -31,6 +32,7 @@ COSTS = {
     "images_per_second": "images a second",
     "peak_memory_bytes": "peak memory (MiB)",
 }
+TIMES = {"seconds", "seconds_per_pass", "images_per_second"}
 SHOWN_PER_UNIT = {"seconds_per_pass": 1e3, "peak_memory_bytes": 2.0**-20}
 
 
@@ -96,20 +98,29 @@ def _cost(resolved: dict, runs: pd.DataFrame) -> Table:
     for identity, rows in by_variant(resolved, runs):
         for hardware, group in rows.drop_duplicates(RUN).groupby("hardware"):
             used = group[group["status"] != "diverged"]
-            costs = {cost: summarize(used[cost]) for cost in [*COSTS, "passes", "partial_passes", "updates"]}
+            quiet = timed(used)
+            costs = {
+                cost: summarize((quiet if cost in TIMES else used)[cost])
+                for cost in [*COSTS, "passes", "partial_passes", "updates"]
+            }
             counts = {"hardware": hardware, "n": len(used), "diverged": len(group) - len(used)}
+            counts |= {"disturbed": len(disturbed(used)), "n_timed": len(quiet)}
             data.append(identity | counts | numbers(costs, "", count=False))
     frame = pd.DataFrame(data)
     shown = frame[["dataset", "variant", "hardware"]].assign(
         runs=frame["n"].map(str), diverged=frame["diverged"].map(str)
     )
     for cost, title in COSTS.items():
+        counted = frame["n_timed" if cost in TIMES else "n"]
         summaries = [
             Summary(mean * SHOWN_PER_UNIT.get(cost, 1), std * SHOWN_PER_UNIT.get(cost, 1), n)
-            for mean, std, n in zip(frame[f"{cost}_mean"], frame[f"{cost}_std"], frame["n"], strict=True)
+            for mean, std, n in zip(frame[f"{cost}_mean"], frame[f"{cost}_std"], counted, strict=True)
         ]
         digits = _digits([summary.mean for summary in summaries])
-        shown[title] = [plus_minus(summary, digits, summary.n) for summary in summaries]
+        shown[title] = [
+            plus_minus(summary, digits, n) + (f" {MARK}" if cost in TIMES and 0 < n == hurt else "")
+            for summary, n, hurt in zip(summaries, frame["n"], frame["disturbed"], strict=True)
+        ]
     caption = [
         "Training cost.",
         SPREAD,
@@ -127,7 +138,7 @@ def _cost(resolved: dict, runs: pd.DataFrame) -> Table:
         notes.append("Diverged runs stopped early: counted, and in no mean.")
     if (frame["partial_passes_mean"] > 0).any():
         notes.append("Passes through the first layer alone are not counted as passes; cost.csv has partial_passes.")
-    notes += describe_sources(runs)
+    notes += [*describe_disturbed(runs), *describe_sources(runs)]
     return make_table("cost", caption, notes, data, shown.to_dict("records"))
 
 

@@ -37,6 +37,7 @@ LATEX = {
     "≤": r"$\leq$",
     "≈": r"$\approx$",
     "·": r"$\cdot$",
+    "†": r"$\dagger$",
     "µ": r"$\mu$",
     "®": r"\textregistered{}",
     "™": r"\texttrademark{}",

@@ -1,12 +1,12 @@
 """What M+ changes, in words: the cost that was counted, and what two tests say of the accuracy."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from evaluation.statistics import LEVEL, MOST_SEEDS, CrossedMean, crossed_mean, ratio_interval
+from evaluation.timing import timed_pairs
 
 CHEAPER = 1.05  # times fewer passes, in every pair; what is less nobody would switch for
 SIDES = {"base": "base", "mplus": "M+"}
@@ -15,7 +15,8 @@ AGAINST = {("cheaper", "weaker"), ("cheaper in passes only", "weaker"), ("dearer
 
 @dataclass(frozen=True)
 class Verdict:
-    """cost: "cheaper", "cheaper in passes only", "as costly", "dearer", "not always cheaper", or "" for no pair.
+    """cost: "cheaper", "cheaper in passes only" (the seconds show no saving), "as costly", "dearer", "not always
+    cheaper", or "" for no pair.
 
     robustness: "equivalent", "weaker", "stronger", "inconclusive"; "collapsed" where a run did, "untested" where
     nothing can be tested, "" for no pair. text: both, with what would settle it.
@@ -71,12 +72,17 @@ def _what_settles(mean: CrossedMean, margin: float) -> str:
 
 
 def _cost(once: pd.DataFrame) -> str:
-    """Passes are counted, not sampled: every pair must agree, and no test is needed."""
+    """Passes are counted, not sampled: every pair must agree, and no test is needed.
+
+    Seconds are sampled: faster is what the interval of their ratio says, where more than one pair gives one. Disturbed
+    pairs say nothing of it.
+    """
     passes = once["data_passes_base"] / once["data_passes_mplus"]
-    timed = once[once["hardware_base"] == once["hardware_mplus"]]
-    faster = ratio_interval(timed["seconds_base"] / timed["seconds_mplus"])[0]
+    timed, disturbed = timed_pairs(once)
+    faster, low, _ = ratio_interval(timed["seconds_base"] / timed["seconds_mplus"])
     if (passes >= CHEAPER).all():
-        return "cheaper" if math.isnan(faster) or faster >= CHEAPER else "cheaper in passes only"
+        unshown = not disturbed and (faster < CHEAPER or low <= 1)
+        return "cheaper in passes only" if unshown else "cheaper"
     if (passes <= 1 / CHEAPER).all():
         return "dearer"
     return "as costly" if passes.between(1 / CHEAPER, CHEAPER).all() else "not always cheaper"

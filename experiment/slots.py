@@ -1,4 +1,4 @@
-"""One job a GPU: which GPUs there are, and the locks by which jobs share them out.
+"""One job a GPU, and one timed run on the CPU: which GPUs there are, and the locks by which jobs take turns.
 
 The locks lie in a folder of the user's in the machine's temporary folder, whatever the results folder: the jobs of all
 Snakemakes that a user runs on a machine take turns. Nothing here imports torch or initialises CUDA, which reads
@@ -43,6 +43,19 @@ def gpu() -> Iterator[str | None]:
                 os.environ.pop(key) if value is None else os.environ.update({key: value})
 
 
+@contextmanager
+def timed(gpu: str | None) -> Iterator[None]:
+    """Wait until no other timed run computes on the machine's CPU; a run that has a GPU, the slot `gpu`, need not.
+
+    Attacks are not timed and do not wait: where one takes cores that a run needs, the run's record says so.
+    """
+    if gpu is not None:
+        yield
+        return
+    with first_free([_folder() / "cpu.lock"], "the machine; another run is being timed on it"):
+        yield
+
+
 def count() -> int:
     """How many GPUs PyTorch can use.
 
@@ -81,7 +94,7 @@ def _id(name: str, ids: dict[str, str]) -> str:
 
 
 def _folder() -> Path:
-    folder = Path(tempfile.gettempdir()) / f"gpu-slots-{os.getuid()}"
+    folder = Path(tempfile.gettempdir()) / f"slots-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.lstat().st_uid != os.getuid():
         raise UserError(f"{folder} belongs to another user; set TMPDIR to a folder of your own")

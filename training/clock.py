@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import torch
 
 from experiment import provenance
+from training.disturbance import Load
 
 
 def synchronize(device: torch.device) -> None:
@@ -37,13 +38,21 @@ class PeakMemory:
 class Clock:
     """Seconds between `start` and `stop`, summed over the parts of a resumed run; the device is idle at both ends.
 
-    warmup_seconds: what `warming_up` took, none of it in `seconds`; memory: its peak while the clock runs.
+    warmup_seconds: what `warming_up` took, none of it in `seconds`; memory: its peak while the clock runs; load: of the
+    CPU, by this process and others, meanwhile.
     """
 
-    def __init__(self, device: torch.device, seconds: float = 0.0, now: Callable[[], float] = time.perf_counter):
+    def __init__(
+        self,
+        device: torch.device,
+        seconds: float = 0.0,
+        now: Callable[[], float] = time.perf_counter,
+        load: Load | None = None,
+    ):
         self.seconds = seconds
         self.warmup_seconds = 0.0
         self.memory = PeakMemory(device)
+        self.load = load or Load()
         self._device = device
         self._now = now
         self._started: float | None = None
@@ -51,11 +60,13 @@ class Clock:
     def start(self) -> None:
         synchronize(self._device)
         self.memory.start()
+        self.load.start()
         self._started = self._now()
 
     def stop(self) -> None:
         synchronize(self._device)
         self.seconds += self._now() - self._started
+        self.load.stop()
         self.memory.stop()
         self._started = None
 

@@ -20,6 +20,7 @@ from experiment.files import open_own
 from experiment.lock import turn
 from experiment.quantity import threads
 from experiment.suite import Run, Suite
+from training import disturbance
 from training.trainer import Trainer
 
 
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
         run = suite.run(options.run)
         print(f"train     {run.folder}", flush=True)
         folder = options.results / suite.name / run.folder
-        with turn(folder / ".lock"), slots.gpu() as slot:
+        with turn(folder / ".lock"), slots.gpu() as slot, slots.timed(slot):
             provenance.check_slot(slot)
             summary = train(suite, run, folder)
         print(f"trained   {run.folder}: {summary}", flush=True)
@@ -65,6 +66,7 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
             print(f"train     {run.folder}: {trainer.starts_anew}", flush=True)
         trainer.train()
     evaluated, kept = trainer.weights
+    spent = cost(trainer)
     weights_sha256 = weights.save(folder / "model.safetensors", kept)
     write_epochs(folder / "epochs.csv", trainer.rows)
     record.write(
@@ -76,7 +78,7 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
             "status_epoch": trainer.status_epoch,
             "status_reason": trainer.status_reason,
             "spec": run.spec,
-            "cost": cost(trainer),
+            "cost": spent,
             "epochs": {
                 "total": training["epochs"],
                 "completed": len(trainer.rows),
@@ -93,15 +95,24 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
     )
     shutil.rmtree(resume, ignore_errors=True)
     seconds = f"{trainer.clock.seconds:.1f} s, {trainer.learner.passes.backwards} passes"
-    return f"{seconds}, {trainer.status}" + (f" at epoch {trainer.status_epoch}" if trainer.status != "ok" else "")
+    ended = trainer.status + (f" at epoch {trainer.status_epoch}" if trainer.status != "ok" else "")
+    return f"{seconds}, {ended}" + (f"; timed beside other work: {spent['disturbed']}" if spent["disturbed"] else "")
 
 
 def cost(trainer: Trainer) -> dict:
     """What the run took, by the clock and by count."""
     seconds, passes = trainer.clock.seconds, trainer.learner.passes
-    memory = trainer.clock.memory
+    memory, load = trainer.clock.memory, trainer.clock.load
+    measured = {
+        **{"cpu_seconds": load.cpu_seconds, "others_cores": load.others_cores(seconds)},
+        **{"usable_cores": disturbance.cores(), "epoch_spread": disturbance.epoch_spread(trainer.rows)},
+    }
     return {
         "seconds": seconds,
+        **measured,
+        "disturbed": disturbance.disturbed(
+            seconds=seconds, threads=torch.get_num_threads(), on_cpu=trainer.device.type == "cpu", **measured
+        ),
         "passes": passes.backwards,
         "data_passes": passes.backwards / len(trainer.batches),
         "forwards": passes.forwards,

@@ -85,7 +85,7 @@ class Trainer:
         self._identity |= maker(device, self.precision, "experiment/**/*.py", "training/**/*.py", "methods/*.py")
         self._epoch = self._batch = 0
         self._sums = torch.zeros(3, dtype=torch.float64, device=device)
-        self._at_epoch_start = (0.0, asdict(Passes()))
+        self._at_epoch_start = (0.0, 0.0, asdict(Passes()))
         self._minibatches = Minibatches(
             *(self.learner, self.method, self._noise, self._sums),
             cycles_momentum=cycles_momentum(training),
@@ -154,7 +154,7 @@ class Trainer:
         self._note(effort, loss / images, statistics, validation)
         self._epoch, self._batch = self._epoch + 1, 0
         self._sums.zero_()
-        self._at_epoch_start = (self.clock.seconds, asdict(self.learner.passes))
+        self._at_epoch_start = (self.clock.seconds, self.clock.load.cpu_seconds, asdict(self.learner.passes))
 
     def _diverged(self, loss: float) -> str | None:
         """Why the run cannot go on; the epoch's last update can spoil weights that its loss was finite with."""
@@ -191,11 +191,12 @@ class Trainer:
 
     def _note(self, effort, loss, statistics, validation) -> None:
         """One row of epochs.csv, and the same as a line of the log."""
-        seconds, before = self._at_epoch_start
+        seconds, cpu_seconds, before = self._at_epoch_start
         spent = {key: value - before[key] for key, value in asdict(self.learner.passes).items()}
         row = {
             "epoch": self._epoch,
             "seconds": self.clock.seconds - seconds,
+            "cpu_seconds": self.clock.load.cpu_seconds - cpu_seconds,
             "passes": spent["backwards"],
             "partial_passes": spent["partial_backwards"],
             "updates": spent["updates"],
@@ -225,6 +226,7 @@ class Trainer:
             "watch": self.watch.state_dict(),
             "seconds": self.clock.seconds,
             "warmup_seconds": self.clock.warmup_seconds,
+            "load": [self.clock.load.cpu_seconds, self.clock.load.busy_seconds],
             "sums": self._sums,
             "position": [self._epoch, self._batch],
             "at_epoch_start": list(self._at_epoch_start),
@@ -257,6 +259,7 @@ class Trainer:
         self.rule.load_state_dict(state["rule"])
         self.watch.load_state_dict(state["watch"])
         self.clock.seconds, self.clock.warmup_seconds = state["seconds"], state["warmup_seconds"]
+        self.clock.load.cpu_seconds, self.clock.load.busy_seconds = state["load"]
         self._sums.copy_(state["sums"])
         self._epoch, self._batch = state["position"]
         self._at_epoch_start = tuple(state["at_epoch_start"])

@@ -10,6 +10,7 @@ from experiment import record
 from experiment.data import PREPARED_SHA256
 from experiment.suite import Suite
 
+DISTURBED = "others kept 1.9 of 2 cores busy, of which it needed 1"
 HARDWARE = "AMD EPYC 7763 64-Core Processor, 2 threads"
 # By label: method, steps rule, base, passes of an epoch (in the last one, for M+), clean and PGD accuracy, steps.
 VARIANTS = {
@@ -55,11 +56,19 @@ def resolved_suite(
 
 
 def write_results(
-    root: Path, resolved: dict, *, collapsed=(), diverged=(), variants=VARIANTS, hardware=None, images=None
+    root: Path,
+    resolved: dict,
+    *,
+    collapsed=(),
+    diverged=(),
+    disturbed=(),
+    variants=VARIANTS,
+    hardware=None,
+    images=None,
 ) -> Path:
     """Write the records of every run of `resolved` under `root`/<suite>, and return that folder.
 
-    collapsed, diverged: (variant, seed) pairs; hardware: label by seed, where it is not the same for all;
+    collapsed, diverged, disturbed: (variant, seed) pairs; hardware: label by seed, where it is not the same for all;
     images: that every attack had; without a number 360, and 128 for AutoAttack.
     """
     folder = root / resolved["suite"]
@@ -71,9 +80,11 @@ def write_results(
                 status = "diverged" if (label, seed) in diverged else status
                 names = {"suite": resolved["suite"], "dataset": dataset, "variant": label, "seed": seed}
                 label_of = (hardware or {}).get(seed, HARDWARE)
-                _write_run(
-                    folder / dataset / label / f"seed{seed}", resolved, names, settings, status, label_of, images
-                )
+                place = folder / dataset / label / f"seed{seed}"
+                _write_run(place, resolved, names, settings, status, label_of, images)
+                if (label, seed) in disturbed:
+                    cost = json.loads((place / "train.json").read_text())["cost"]
+                    edit(place / "train.json", cost=cost | {"disturbed": DISTURBED, "seconds": 3 * cost["seconds"]})
     return folder
 
 
@@ -143,6 +154,8 @@ def _write_run(
         **names,
         "spec": Suite(resolved).run(f"{names['dataset']}/{names['variant']}/seed{seed}").spec,
         "cost": {
+            **{"cpu_seconds": float(seconds.sum()), "others_cores": 0.02, "usable_cores": 2, "epoch_spread": 0.02},
+            "disturbed": None,
             **{"seconds": float(seconds.sum()), "passes": int(passes.sum()), "data_passes": float(passes.sum() / 23)},
             **{"forwards": int(passes.sum()), "backwards": int(passes.sum())},
             "partial_passes": 15 * 23 * total if method == "yopo" else 0,
@@ -185,11 +198,18 @@ def _write(path: Path, content: dict) -> None:
 
 
 def _write_epochs(path: Path, steps, passes, seconds, magnitude, curve) -> None:
-    header = ["epoch", "seconds", "passes", "partial_passes", "updates", "steps", "step_size", "learning_rate"]
-    header += ["train_loss", "train_accuracy", "magnitude", "validation_clean_accuracy", "validation_fgsm_accuracy"]
+    header = ["epoch", "seconds", "cpu_seconds", "passes", "partial_passes", "updates", "steps", "step_size"]
+    header += [
+        "learning_rate",
+        "train_loss",
+        "train_accuracy",
+        "magnitude",
+        "validation_clean_accuracy",
+        "validation_fgsm_accuracy",
+    ]
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*header, "validation_pgd_accuracy"])
         for epoch, pgd in enumerate(curve):
-            row = [epoch, seconds[epoch], passes[epoch], 0, 23, steps[epoch], 0.025, 0.05, 1.2, 0.5]
+            row = [epoch, seconds[epoch], seconds[epoch], passes[epoch], 0, 23, steps[epoch], 0.025, 0.05, 1.2, 0.5]
             writer.writerow([*row, "" if magnitude is None else magnitude[epoch], 0.9, pgd + 0.05, max(pgd, 0)])

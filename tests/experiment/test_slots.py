@@ -14,7 +14,7 @@ from experiment.errors import UserError
 from experiment.suite import ROOT
 from training import run as training_run
 
-HOLD = "from experiment import slots\nwith slots.gpu() as gpu: print(gpu, flush=True); input()"
+HOLD = "from experiment import slots\nwith slots.gpu() as gpu, slots.timed(gpu): print(gpu, flush=True); input()"
 
 
 @pytest.fixture
@@ -115,10 +115,53 @@ def test_a_second_job_waits_says_so_and_has_the_gpu_when_the_first_is_killed(mac
     first.communicate()
 
 
+@pytest.mark.fault("clock")
+def test_runs_that_are_timed_on_the_cpu_take_turns_and_the_killed_one_s_turn_is_over(machine, tmp_path):
+    """Whatever suite, results folder or Snakemake they are of."""
+    machine(0)
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for folder in folders:
+        folder.mkdir()
+    first = holder(folders[0])
+    assert first.stdout.readline() == "None\n"
+    second = holder(folders[1])
+    assert second.stdout.readline() == "waiting for the machine; another run is being timed on it\n"
+    first.send_signal(signal.SIGKILL)
+    assert second.stdout.readline() == "None\n"
+    second.communicate("\n", timeout=20)
+    assert second.returncode == 0
+    first.communicate()
+
+
+@pytest.mark.fault("clock")
+def test_runs_that_have_a_gpu_each_are_timed_at_once(machine):
+    machine(2)
+    with slots.gpu() as one, slots.timed(one), pytest.MonkeyPatch.context() as patch:
+        patch.delenv("CUDA_VISIBLE_DEVICES")
+        with slots.gpu() as other, slots.timed(other):
+            assert (one, other) == ("0", "1")
+
+
+@pytest.mark.fault("clock")
+@pytest.mark.parametrize(("stage", "waits"), [("training", True), ("evaluation", False)])
+def test_training_waits_while_another_run_is_timed_and_an_attack_does_not(machine, tmp_path, stage, waits):
+    machine(0)
+    runs = ROOT / "configs" / "quick.yaml", "digits/pgd-7/seed0"
+    names = [*runs, "pgd-20"] if stage == "evaluation" else runs
+    command = [sys.executable, "-u", "-m", f"{stage}.run", *map(str, names), "--results", str(tmp_path)]
+    with slots.timed(None):
+        job = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=-1, stderr=-1)
+        lines = [job.stdout.readline().decode() for _ in range(2)]
+        assert ("waiting for the machine; another run is being timed on it\n" in lines) == waits
+        assert (job.poll() is None) == waits or not waits
+    job.communicate(timeout=60)
+    assert job.returncode != 0  # there is no data, nor a checkpoint
+
+
 def test_a_folder_of_locks_that_is_another_user_s_is_refused(machine, monkeypatch):
     machine(1)
     monkeypatch.setattr(os, "getuid", lambda: 12345)
-    with pytest.raises(UserError, match="gpu-slots-12345 belongs to another user; set TMPDIR"), slots.gpu():
+    with pytest.raises(UserError, match="slots-12345 belongs to another user; set TMPDIR"), slots.gpu():
         pass
 
 

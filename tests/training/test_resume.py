@@ -21,6 +21,7 @@ from experiment.suite import ROOT
 from training import checkpoint, steps, trainer
 from training import run as training_run
 from training.clock import Clock
+from training.disturbance import Load
 from training.trainer import Trainer
 
 OPTIONS = {method: [{}] for method in methods.names()}
@@ -49,7 +50,11 @@ def trainers(monkeypatch):
 
         return timed
 
-    monkeypatch.setattr(trainer, "Clock", lambda device: Clock(device, now=lambda: now[0]))
+    monkeypatch.setattr(
+        trainer,
+        "Clock",
+        lambda device: Clock(device, now=lambda: now[0], load=Load(lambda: now[0], lambda: 2 * now[0])),
+    )
     monkeypatch.setattr(Trainer, "_train_batch", taking(1, Trainer._train_batch))
     monkeypatch.setattr(trainer, "validate", taking(100, trainer.validate))
     monkeypatch.setattr(checkpoint, "save", taking(10_000, checkpoint.save))
@@ -93,6 +98,7 @@ def test_a_killed_run_ends_bit_identical_to_one_never_interrupted(data, tmp_path
     with tiny.at_line(None, kill) as lines:
         expected = final(trainers, tiny.train(undisturbed, tmp_path / "whole"))
     assert expected["seconds"] == 4 * 3  # epochs x minibatches: validation is not in it
+    assert expected["state"]["load"] == [4 * 3, 2 * 4 * 3]
     disturbed = tiny.suite(data, method, rule, options)
     for least, most in ((0.3, 0.6), (0.1, 0.4)):  # of what a whole run takes: the second attempt has less to do
         with suppress(Killed), tiny.at_line(int(lines[0] * draw.uniform(least, most)), kill):

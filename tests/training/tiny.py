@@ -65,13 +65,14 @@ def record(folder):
 def timeless(folder):
     """Everything that a run leaves but times, memory and the count of its parts."""
     train = record(folder)
-    for key in ("seconds", "images_per_second", "seconds_per_pass", "peak_memory_bytes", "parts"):
+    measured = ("seconds", "cpu_seconds", "others_cores", "epoch_spread", "disturbed")
+    for key in (*measured, "images_per_second", "seconds_per_pass", "peak_memory_bytes", "parts"):
         del train["cost"][key]
     for key in ("started", "finished"):
         del train["provenance"][key]
     rows = [line.split(",") for line in (folder / "epochs.csv").read_text().splitlines()]
-    assert rows[0][1] == "seconds"
-    epochs = [row[:1] + row[2:] for row in rows]
+    assert rows[0][1:3] == ["seconds", "cpu_seconds"]
+    epochs = [row[:1] + row[3:] for row in rows]
     return {"record": train, "epochs": epochs, "weights": (folder / "model.safetensors").read_bytes()}
 
 
