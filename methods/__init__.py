@@ -43,6 +43,8 @@ def check(variants: list[dict]) -> None:
             _check_option(method, option, value, f"variant {label}: options.{option}")
         least, steps = method.least_steps, variant["steps"]
         first = steps.get("first", steps.get("steps"))
+        if first is None:
+            raise UserError(f"variant {label}: the rule {steps['rule']} says no `first` or `steps`, for epoch 0")
         if first < least:
             raise UserError(f"variant {label}: {first} steps in epoch 0, but {variant['method']} needs {least}")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+import methods
 from experiment import provenance, record, slots, weights
 from experiment.data import sha256, train_validation_split
 from experiment.errors import told
@@ -37,6 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
             min(t for t in (options.threads, suite.resolved["threads"], torch.get_num_threads()) if t)
         )
         run = suite.run(options.run)
+        methods.check([{"label": run.variant, **run.spec}])
         print(f"train     {run.folder}", flush=True)
         folder = options.results / suite.name / run.folder
         with turn(folder / ".lock"), slots.gpu() as slot, slots.timed(slot):

@@ -28,7 +28,7 @@ from experiment.data import DATASETS, train_validation_split
 from experiment.errors import told
 from experiment.quantity import count, threads
 from experiment.suite import Run, Suite
-from methods import load
+from methods import check, load
 from training.bare import BareLoop, backwards
 from training.batches import Batches
 from training.capture import CudaGraphs
@@ -145,6 +145,7 @@ def measure(suite: Suite, options: argparse.Namespace) -> dict:
     torch.set_num_threads(options.threads or suite.resolved["threads"] or torch.get_num_threads())
     device, rates, rows = provenance.device(), {}, []
     for run in chosen(suite, options.dataset, options.variants):
+        check([{"label": run.variant, **run.spec}])
         training = run.spec["training"]
         training["precision"] = options.precision or training["precision"]
         images, labels = suite.load_split(run.dataset, "train")

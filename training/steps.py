@@ -8,6 +8,7 @@ replays logged magnitudes (one an epoch, one a line) through a rule and prints t
 import argparse
 import math
 import sys
+from abc import ABC, abstractmethod
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
@@ -24,16 +25,20 @@ class Statistics:
     accuracy: float
 
 
-class StepsRule:
-    """Decides the effort of each epoch. Its fields are its parameters, as in a suite's `steps`."""
+class StepsRule(ABC):
+    """Decides the effort of each epoch. A subclass is a dataclass; its fields are its parameters, as in a suite.
+
+    One of them, `first` or `steps`, is the number of steps in epoch 0: before work starts it is held against what the
+    method needs. `eps` and `epochs`, where they are fields, come from elsewhere in the suite.
+    """
 
     magnitude_of: str | None = None  # "update" or "attack": the backward whose gradient's magnitude the rule asks for
 
+    @abstractmethod
     def effort_for(self, epoch: int) -> Effort:
         """The effort of an epoch (0-based), asked for before it."""
-        raise NotImplementedError
 
-    def end_epoch(self, epoch: int, statistics: Statistics) -> None:
+    def end_epoch(self, epoch: int, statistics: Statistics) -> None:  # noqa: B027 (a rule need not look)
         """Take note of an epoch that is over."""
 
     def state_dict(self) -> dict:
@@ -113,6 +118,7 @@ GUARD = {"help": "no growth after an epoch whose magnitude is more than twice th
 HOST = {"help": "force growth until step_size * n >= eps"}
 
 
+@dataclass
 class GradientMagnitude(StepsRule):
     """M+ (Wang et al., 2021): the magnitude M of the input gradient tells when one more step is worth it.
 
@@ -124,6 +130,13 @@ class GradientMagnitude(StepsRule):
     e if n was the same in epochs e-1 and e. Forced growth is refused too, and T stays as it is. The next epoch is
     judged anew, against M(e): if M stays high without doubling again, n grows then, one epoch late.
     """
+
+    first: int
+    most: int
+    gamma: float
+    step_size: float
+    eps: float
+    guard: bool = field(default=False, metadata=GUARD)
 
     def __post_init__(self):
         self.n = self.first
@@ -157,13 +170,6 @@ class GradientMagnitude(StepsRule):
 class MPlus(GradientMagnitude):
     """M+ in its later form: no forced growth, step size max(eps/n, step_size), M from the update's backward."""
 
-    first: int
-    most: int
-    gamma: float
-    step_size: float
-    eps: float
-    guard: bool = field(default=False, metadata=GUARD)
-
     magnitude_of = "update"
 
     def effort_for(self, epoch):
@@ -178,13 +184,7 @@ class MPlus2021(GradientMagnitude):
     if need be.
     """
 
-    first: int
-    most: int
-    gamma: float
-    step_size: float
-    eps: float
     host: bool = field(default=False, metadata=HOST)
-    guard: bool = field(default=False, metadata=GUARD)
 
     magnitude_of = "attack"
 

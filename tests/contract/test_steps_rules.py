@@ -1,9 +1,11 @@
 """What every steps rule must do; its author writes none of it. The rules are those that `training.steps` names."""
 
 import ast
+import inspect
 import json
 import math
-from dataclasses import MISSING, fields
+import textwrap
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 
 import pytest
@@ -12,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import methods
+from experiment.errors import UserError
 from experiment.suite import ROOT, Suite
 from training import steps
-from training.steps import Statistics
+from training.steps import Statistics, StepsRule
 
 EPS, EPOCHS = 0.1, 12
 every_rule = pytest.mark.parametrize("name", steps.RULES)
@@ -78,6 +81,42 @@ def test_a_suite_must_say_or_a_method_s_defaults_must_what_has_no_default(name):
     assert required <= set(described(name)["required"])
     for key, default in optional.items():
         assert key in described(name)["required"] or properties[key]["default"] == default
+
+
+@pytest.mark.fault("input")
+@every_rule
+def test_its_steps_in_epoch_0_are_the_parameter_that_is_held_against_what_a_method_needs(name):
+    (first,) = {"first", "steps"} & set(parameters(name))
+    assert first in described(name)["required"]
+    for rule in rules(name):
+        assert rule.effort_for(0).steps == getattr(rule, first)
+
+
+@every_rule
+def test_it_names_no_attribute_that_it_does_not_declare(name):
+    """Nor do the classes that it shares its code with; what one of them sets on itself the next may use."""
+    declared = set()
+    for cls in reversed(steps.RULES[name].__mro__[:-2]):  # without ABC and object
+        tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+        of_self = [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+        ]
+        declared |= {node.attr for node in of_self if isinstance(node.ctx, ast.Store)} | set(dir(cls))
+        declared |= {field.name for field in fields(cls)} if is_dataclass(cls) else set()
+        assert {node.attr for node in of_self} <= declared, cls
+
+
+def test_a_rule_that_has_no_first_steps_is_refused_in_a_sentence():
+    variant = {"label": "it", "method": "free", "options": {"carry": True}, "steps": {"rule": "mine", "start": 3}}
+    with pytest.raises(UserError, match="variant it: the rule mine says no `first` or `steps`"):
+        methods.check([variant])
+
+
+def test_a_rule_must_say_its_effort():
+    with pytest.raises(TypeError, match="effort_for"):
+        type("Mine", (StepsRule,), {})()
 
 
 @every_rule

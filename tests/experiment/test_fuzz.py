@@ -51,39 +51,8 @@ RICH["training"] |= {"schedule": {"name": "multistep", "milestones": [0.5, 0.8],
 
 TEXTS = ["nan", "inf", "-inf", "1e400", "1e-400", "8/255", "1/0", "0.25 eps", "eps", "-1 eps", "1e999999999", "8/255/2"]
 TEXTS += ["pgd-7", "clean", "autoattack", "pgd-0", "margin-", "fgsm-2", "pgd-99999999999999999999", "reference", "best"]
-TEXTS += [
-    "..",
-    "~",
-    "~x",
-    "d{x}",
-    "{",
-    "ünï",
-    "--help",
-    "-",
-    "/",
-    "null",
-    "True",
-    "1.0",
-    "010",
-    "１",
-    "__class__",
-    "%s",
-]
-TEXTS += [
-    "１",
-    "fast",
-    "pgd",
-    "mplus",
-    "multistep",
-    "cyclic",
-    "constant",
-    "every",
-    "svhn",
-    "digits",
-    "last",
-    "none",
-    "zero",
-]
+TEXTS += ["..", "~", "~x", "d{x}", "{", "ünï", "--help", "-", "/", "null", "True", "1.0", "010", "__class__", "%s"]
+TEXTS += ["１", "fast", "mplus", "multistep", "cyclic", "constant", "every", "svhn", "digits", "last", "none", "zero"]
 words = st.sampled_from([*TEXTS, "", " ", "a\nb", "\0", "\ud800", "\u202e", "x" * 300, "x" * 100_000, "9" * 5000])
 numbers = st.one_of(
     st.integers(),

@@ -281,3 +281,25 @@ def test_training_cannot_reach_the_test_split(data, tmp_path):
     assert not {"sklearn", "torchvision", "evaluation"} & set(seen["modules"])  # what could read raw files, or attack
     expected = tiny.train(tiny.suite(data, "free", "mplus"), tmp_path / "with")
     assert tiny.timeless(results / FOLDER) == tiny.timeless(expected)
+
+
+@pytest.mark.fault("input")
+@pytest.mark.parametrize(
+    ("method", "options", "says"),
+    [
+        ("yopo", {"inner_steps": -2}, "options.inner_steps is -2; it must lie between 1 and 1000"),
+        ("n_fgsm", {"noise": -0.5}, "options.noise is -0.5; it must lie between 0 and 1000"),
+        ("n_fgsm", {"noise": "-5e-05"}, "options.noise is -5e-05"),
+        ("fast", {"start": "Zero"}, "random, zero, previous"),
+    ],
+)
+def test_options_out_of_their_range_are_refused_by_hand_too_and_nothing_is_lost(tmp_path, method, options, says):
+    (tmp_path / "suite.yaml").write_text(json.dumps(tiny.content(tmp_path / "data", method, options=options)))
+    log = tmp_path / "results" / "tiny" / "digits" / "it" / "seed0" / "train.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("of an earlier run\n")
+    with pytest.raises(SystemExit) as ended:
+        training_run.main([str(tmp_path / "suite.yaml"), "digits/it/seed0", "--results", str(tmp_path / "results")])
+    assert says in ended.value.code
+    assert "\n" not in ended.value.code
+    assert log.read_text() == "of an earlier run\n"
