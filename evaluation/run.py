@@ -59,6 +59,8 @@ def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
     robust, flags, seconds = np.zeros(0, bool), [], 0.0
     evaluated = trained["status"] != "diverged"
     parts = folder / "evaluate" / f".{name}.parts"
+    for unfinished in (*parts.parent.glob(f".{name}.*.tmp"), *parts.glob(".*.tmp")):
+        unfinished.unlink()  # a killed process may leave one each time
     if evaluated:
         precision.apply("fp32")
         network = load_network(run, folder / "model.safetensors", trained["weights_sha256"]).to(device)

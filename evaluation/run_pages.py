@@ -121,7 +121,7 @@ def _epochs(path: Path) -> tuple[list[str], list[list[str]]]:
     try:
         with open(path, newline="") as file:
             head, *lines = csv.reader(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, csv.Error):
         return [], []
     return [column.replace("_", " ") for column in head], [[_shortened(cell) for cell in line] for line in lines]
 

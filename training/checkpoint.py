@@ -47,8 +47,12 @@ def load(folder: Path, identity: dict, device: torch.device) -> dict | None:
     if not others:
         return None
     saved = _read(others[-1], torch.device("cpu"))
+    try:
+        different = _differences(saved["identity"], identity)
+    except Exception:  # of many kinds: it may say anything of what it was made by
+        raise UserError(f"{others[-1]} is no checkpoint") from None
     raise UserError(
-        f"{others[-1]} was made with another {_differences(saved['identity'], identity)}; "
+        f"{others[-1]} was made with another {different}; "
         "it stays, and the run goes on from it when it is started with the same again"
     )
 

@@ -250,6 +250,17 @@ class Trainer:
             return
         if state is None:
             return
+        try:
+            self._restore(state)
+        except Exception:  # of many kinds: under the right digest and identity there may still lie anything
+            path = checkpoint.file_of(self._resume, self._identity)
+            raise UserError(f"{path} holds no state of this run; delete it, and the run starts anew") from None
+        self._log(f"resumed at epoch {self._epoch}, minibatch {self._batch}")
+
+    def _restore(self, state: dict) -> None:
+        for key, value in self._state().items():
+            if not isinstance(state[key], type(value)) and value is not None:
+                raise TypeError(key)
         self.learner.network.load_state_dict(state["network"])
         self.learner.optimizer.load_state_dict(state["optimizer"])
         self.learner.passes = Passes(**state["passes"])
@@ -267,7 +278,6 @@ class Trainer:
         self.status, self.status_epoch, self.status_reason = state["status"]
         self.parts, self.started = state["parts"] + 1, state["started"]
         self.clock.memory.bytes = state["peak_memory"]
-        self._log(f"resumed at epoch {self._epoch}, minibatch {self._batch}")
 
 
 def finite(value: float) -> float | None:

@@ -276,3 +276,14 @@ def test_weights_of_another_network_are_one_sentence_though_the_record_names_the
     (folder / "train.json").write_text(json.dumps(trained))
     with pytest.raises(UserError, match="model.safetensors has weights of another network than the run's"):
         evaluate(capped(checkpoint), checkpoint.run, "clean", folder)
+
+
+@pytest.mark.fault("file")
+def test_unfinished_files_of_killed_evaluations_do_not_pile_up_and_those_of_other_attacks_stay(checkpoint, folder):
+    evaluations = folder / "evaluate"
+    other = evaluations / ".clean-2.json.7.tmp"
+    for file in (evaluations / ".clean.json.1.tmp", evaluations / ".clean.parts" / ".0.json.2.tmp", other):
+        file.parent.mkdir(exist_ok=True, parents=True)
+        file.write_bytes(b"half")
+    evaluate(capped(checkpoint), checkpoint.run, "clean", folder)
+    assert list(folder.rglob("*.tmp")) == [other]

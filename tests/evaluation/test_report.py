@@ -147,6 +147,13 @@ def test_an_evaluation_that_is_not_there_is_named_in_its_run(resolved, folder):
     assert re.search(r"pgd-20 (– ){6}missing", section(render(resolved, folder), "digits/fast/seed0"))
 
 
+@pytest.mark.fault("file")
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"epoch,steps\n0," + b"9" * 200_000, b'"', b"\x00" * 100])
+def test_epochs_that_cannot_be_read_are_named_and_the_page_is_made_without_them(resolved, folder, content):
+    (folder / "digits" / "pgd-7" / "seed0" / "epochs.csv").write_bytes(content)
+    assert "epochs.csv: not readable as a table" in render(resolved, folder)
+
+
 def test_what_a_record_says_is_shown_and_never_run(resolved, folder):
     reason = "</noscript><script>alert('a & b')</script><img src=x>"
     edit(folder / "digits" / "fast" / "seed1" / "train.json", status_reason=reason)
