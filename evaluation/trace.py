@@ -159,7 +159,8 @@ def _trained(folder: Path, row, again: str) -> Iterator[str]:
     yield from (f"  {row.variant} seed {row.seed}, trained", _fact("record", file))
     yield _fact("status", f"{train['status']}{status}" + (f"; suspect: {row.suspect}" if row.suspect else ""))
     yield _fact("weights", f"SHA-256 {train['weights_sha256']}, epoch {epochs['evaluated']} of {epochs['total']}")
-    yield _fact("cost", f"{cost['seconds']:.3f} s, {cost['passes']} passes, {cost['updates']} updates")
+    busy = f"; disturbed: {cost['disturbed']}" if cost["disturbed"] else ""
+    yield _fact("cost", f"{cost['seconds']:.3f} s, {cost['passes']} passes, {cost['updates']} updates{busy}")
     yield _fact("spec", _told(train["spec"]))
     yield from _made(train["provenance"])
     yield _fact("again", f"{again} {_place(train)}/train.json")

@@ -140,6 +140,18 @@ def test_seconds_are_shown_on_equal_hardware_and_decide_nothing(capsys, original
     assert "training hardware: AMD EPYC 7763 64-Core Processor, 2 threads -> another" in out
 
 
+@pytest.mark.fault("clock")
+def test_seconds_that_were_taken_beside_other_work_are_not_compared(capsys, original, copy):
+    path = copy / "digits/fast/seed1/train.json"
+    cost = json.loads(path.read_text())["cost"]
+    edit(path, cost=cost | {"seconds": 9 * cost["seconds"], "disturbed": "it had a core for 11% of the time"})
+    status, out, _ = ran(capsys, original, copy)
+    assert status == 0
+    lines = {line.split()[0]: line for line in out.partition("seconds b / a")[2].splitlines() if line.strip()}
+    assert lines["fast"].rstrip().endswith("timed beside other work")
+    assert lines["pgd-7"].rstrip().endswith("1.00")
+
+
 def test_a_status_that_differs_and_what_one_folder_lacks_are_changes(capsys, original, copy):
     edit(copy / "digits/fast/seed0/train.json", status="collapsed", status_epoch=2, status_reason="it fell")
     shutil.rmtree(copy / "digits/pgd+mplus/seed2")

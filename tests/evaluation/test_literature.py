@@ -75,6 +75,21 @@ def test_a_line_has_our_seeds_the_published_number_and_the_t_interval_of_the_dif
     assert found["difference_high"] == pytest.approx(expected.high - 49.48)
 
 
+@pytest.mark.fault("clock")
+def test_minutes_that_were_taken_beside_other_work_are_in_no_mean_or_marked(cifar10):
+    resolved, runs = cifar10
+    seconds = runs[runs["variant"] == "free-8"].drop_duplicates("seed").set_index("seed")["seconds"]
+    for busy in ([seconds.index[0]], list(seconds.index)):
+        hurt = (runs["variant"] == "free-8") & runs["seed"].isin(busy)
+        made = literature.literature(resolved, runs.assign(disturbed=runs["disturbed"].mask(hurt, "it had no core")))
+        minutes, passes = (line(made, "free-8", cost) for cost in ("minutes", "passes"))
+        counted = seconds if len(busy) == len(seconds) else seconds.drop(busy)
+        assert (minutes["n"], passes["n"]) == (len(counted), len(seconds))
+        assert minutes["ours_mean"] == pytest.approx(counted.mean() / 60)
+        assert ("†" in minutes["differs"]) == (len(busy) == len(seconds))
+        assert any("Timed beside other work" in note for note in made.notes)
+
+
 def test_costs_stand_beside_each_other_and_no_difference_is_taken(cifar10, table):
     _, runs = cifar10
     minutes, passes = (line(table, "free-8", cost) for cost in ("minutes", "passes"))
