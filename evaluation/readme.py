@@ -7,8 +7,10 @@ import argparse
 import shutil
 from pathlib import Path
 
+from evaluation.typeset import escape_markdown
 from experiment.errors import UserError, told
-from experiment.record import read, write_atomically
+from experiment.files import write_atomically
+from experiment.record import read
 
 SUITE = "quick"
 BEGIN, END = f"<!-- {SUITE}: begin -->", f"<!-- {SUITE}: end -->"
@@ -36,7 +38,7 @@ def section(reference: Path, link: str) -> str:
     if not records:
         raise UserError(f"{reference} has no train.json; `make readme` publishes the results of {SUITE} there")
     provenance = read(records[0])["provenance"]
-    hardware, packages = provenance["hardware"]["label"], provenance["packages"]
+    hardware, packages = escape_markdown(provenance["hardware"]["label"]), provenance["packages"]
     pages = {name: (reference / "tables" / f"{name}.md").read_text() for name in ("robustness", "mplus_effect")}
     front, training = f"{link}/plots/accuracy_vs_passes.png", f"{link}/plots/training.png"
     effect = pages["mplus_effect"].partition("<details>")[0].splitlines()

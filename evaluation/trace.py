@@ -23,7 +23,7 @@ from evaluation.effect import SPEEDUPS
 from evaluation.statistics import mcnemar
 from evaluation.typeset import Table
 from experiment import record
-from experiment.errors import UserError
+from experiment.errors import UserError, told
 from experiment.suite import ROOT, Suite
 
 DEFAULT_SUITE = "quick"
@@ -36,12 +36,10 @@ def trace(resolved: dict, results: Path, table: str, variant: str, column: str |
     results: the suite's folder; again: the command that makes the files named after it again.
     Raises UserError when the suite has no such table, variant or column, or no records.
     """
+    known = _columns(table, resolved)
     found = collate(resolved, results)
     built = {made.name: made for made in tables.build(resolved, found.runs)}
-    if table not in built:
-        raise UserError(f"there is no table {table!r}; the tables are {', '.join(built)}")
     lines = _lines(built[table], variant, resolved)
-    known = _columns(table, resolved)
     if column is not None and column not in known:
         raise UserError(f"the table {table} has no column {column!r} to trace; it has {', '.join(known)}")
     for name in known if column is None else [column]:
@@ -67,20 +65,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--suite", default=DEFAULT_SUITE, help="a suite of configs/ or a YAML file; default: quick")
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     options = parser.parse_args(arguments)
-    named = ROOT / "configs" / f"{options.suite}.yaml"
-    path = named if named.exists() else Path(options.suite)
-    try:
+    with told("trace"):
+        named = ROOT / "configs" / f"{options.suite}.yaml"
+        path = named if named.exists() else Path(options.suite)
         suite = Suite.load(path)
         configured = "" if options.suite == DEFAULT_SUITE else f" --configfile {shlex.quote(os.path.relpath(path))}"
         again = f"snakemake{configured} --force"
         folder = options.results / suite.name
-        for line in trace(suite.resolved, folder, options.table, options.variant, options.column, again):
-            print(line)
-        sys.stdout.flush()
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except BrokenPipeError:  # whoever reads has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        lines = trace(suite.resolved, folder, options.table, options.variant, options.column, again)
+        try:
+            for line in lines:
+                print(line)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever reads has seen enough, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _lines(table: Table, variant: str, resolved: dict) -> list[dict]:
@@ -98,10 +96,16 @@ def _lines(table: Table, variant: str, resolved: dict) -> list[dict]:
 
 
 def _columns(table: str, resolved: dict) -> dict[str, str]:
-    """What can be traced, by the head of its column: an attack's name, or the name of a cost in the records."""
+    """What can be traced, by the head of its column: an attack's name, or the name of a cost in the records.
+
+    Raises UserError where nothing of the table can be.
+    """
     attacks = {name: name for name in attack_names(resolved)}
     costs = {title: cost for cost, title in tables.COSTS.items()}
-    return {"robustness": attacks, "cost": costs, "mplus_effect": SPEEDUPS | attacks}[table]
+    traced = {"robustness": attacks, "cost": costs, "mplus_effect": SPEEDUPS | attacks}
+    if table not in traced:
+        raise UserError(f"there is no table {table!r} to trace; the tables are {', '.join(traced)}")
+    return traced[table]
 
 
 def _seed(

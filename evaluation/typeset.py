@@ -1,5 +1,6 @@
 """How a table looks as CSV, Markdown, LaTeX and on a terminal, and how its numbers are written."""
 
+import html
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
@@ -78,9 +79,13 @@ class Table:
         return _grid(self.shown, "simple")
 
     def _to_markdown(self) -> str:
-        notes = "".join(f"- {note}\n" for note in self.notes)
+        notes = "".join(f"- {escape_markdown(note)}\n" for note in self.notes)
         cells = self.shown.where(~self.best, "**" + self.shown + "**")
-        text = f"{self.caption}\n" + (f"\n{_pipes(cells)}\n" if len(cells) else "") + (f"\n{notes}" if notes else "")
+        text = (
+            f"{escape_markdown(self.caption)}\n"
+            + (f"\n{_pipes(cells)}\n" if len(cells) else "")
+            + (f"\n{notes}" if notes else "")
+        )
         if self.detail is not None:
             text += f"\n<details><summary>Seed by seed</summary>\n\n{_pipes(self.detail)}\n\n</details>\n"
         return text
@@ -152,6 +157,11 @@ def make_table(
     return Table(name, " ".join(caption), notes, frame, text, narrow, more if len(more) else None, bold)
 
 
+def escape_markdown(text: str) -> str:
+    """Markdown that shows `text`: no tag in it, and no link to elsewhere."""
+    return html.escape(text, quote=False).replace("](", "]\\(")
+
+
 def escape_latex(text: str) -> str:
     """LaTeX source, in ASCII, that prints `text`: accents are dropped, other letters told by number (U+4E2D)."""
     letters = (LATEX.get(letter) or _plain(letter) for letter in " ".join(text.split()))
@@ -201,4 +211,4 @@ def _grid(frame: pd.DataFrame, style: str) -> str:
 
 
 def _pipes(frame: pd.DataFrame) -> str:
-    return _grid(frame.map(lambda cell: cell.replace("|", "\\|")), "pipe")
+    return _grid(frame.map(lambda cell: escape_markdown(cell).replace("|", "\\|")), "pipe")

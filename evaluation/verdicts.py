@@ -1,5 +1,6 @@
 """What an attack found of each image, and whether its record and the verdicts agree."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +10,26 @@ from experiment.errors import UserError
 
 def read_verdicts(path: Path, evaluation: dict) -> np.ndarray:
     """One bool an image. Raises UserError when there are none, or others than those that the record counted."""
+    images, correct = evaluation["images"], evaluation["correct"]
     try:
         with open(path, "rb") as file:
-            verdicts = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: not readable as verdicts ({error}); delete the record and evaluate again") from None
-    if verdicts.dtype != bool or verdicts.shape != (evaluation["images"],):
+            np.lib.format.read_magic(file)
+            shape, _, kind = np.lib.format.read_array_header_1_0(file)
+            length = os.fstat(file.fileno()).st_size - file.tell()
+            content = file.read() if length == images else b""  # memory is taken for no more than belongs there
+    except Exception as error:  # of many kinds: a damaged head is anything that numpy takes for Python
+        said = f"not readable as verdicts ({error}); delete the record and evaluate again"
+        raise UserError(f"{path}: {said}") from None
+    if kind != np.dtype(bool) or shape != (images,) or len(content) != images:
         raise UserError(
-            f"{path}: {verdicts.dtype} of shape {verdicts.shape}; its record has {evaluation['images']} images, and a "
-            "bool for each is needed; evaluate again"
+            f"{path}: {kind} of shape {shape} in {length} bytes; its record has {images} images, and a bool for each "
+            "is needed; evaluate again"
         )
-    if int(verdicts.sum()) != (evaluation["correct"] or 0):
-        raise UserError(f"{path}: {verdicts.sum()} images robust; correct is {evaluation['correct']} in its record")
+    if max(content, default=0) > 1:
+        raise UserError(f"{path}: bytes that are no bools; delete the record and evaluate again")
+    verdicts = np.frombuffer(content, bool)
+    if int(verdicts.sum()) != (correct or 0):
+        raise UserError(f"{path}: {verdicts.sum()} images robust; correct is {correct} in its record")
     return verdicts
 
 

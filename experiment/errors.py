@@ -8,11 +8,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 NO_MEMORY = re.compile(r"out of memory|can't allocate memory|ALLOC_FAILED")  # PyTorch's words, on either device
+LONGEST = 2000  # of a sentence, in letters
 NO_DEVICE = re.compile(r"CUDA (driver )?error|cuDNN error|CUBLAS_STATUS|CUDNN_STATUS|No CUDA GPUs")
 
 
 class UserError(Exception):
     """A mistake in what the user gave; its text is one sentence: what is wrong, where, and what would be right."""
+
+    def __init__(self, sentence: str):
+        super().__init__(shortened(printable(sentence)))
+
+
+def printable(text: str) -> str:
+    """One line of it that moves no cursor and sets no colour: what has no shape of its own is shown as �."""
+    return "".join(letter if letter.isprintable() else " " if letter.isspace() else "\ufffd" for letter in text)
+
+
+def shortened(text: str) -> str:
+    """The text, without its middle where it is longer than anyone reads."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
 def shown(value) -> str:
@@ -61,7 +75,7 @@ def told(job: str) -> Iterator[None]:
     except Exception as error:
         if (sentence := cause(error)) is None:
             raise
-        sys.exit(f"error: {job}: {sentence}")
+        sys.exit(printable(f"error: {job}: {sentence}"))
 
 
 @contextmanager

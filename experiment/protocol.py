@@ -4,6 +4,7 @@ import copy
 from collections.abc import Mapping
 
 from experiment import schema
+from experiment.errors import shown
 from experiment.suite import attack_schema
 
 ABSENT = object()
@@ -49,6 +50,6 @@ def _first(found, wanted, path: str) -> str | None:
         return None
     if found == wanted and isinstance(found, bool) == isinstance(wanted, bool):
         return None
-    here = "absent" if found is ABSENT else repr(found)
-    right = "be absent" if wanted is ABSENT else f"be {wanted!r}"
+    here = "absent" if found is ABSENT else shown(found)
+    right = "be absent" if wanted is ABSENT else f"be {shown(wanted)}"
     return f"{path} is {here}; in this place it must {right}"

@@ -1,22 +1,26 @@
 """Records: the JSON files that runs and evaluations leave, and the only thing tables are made from."""
 
 import json
+import math
 from functools import cache
 from pathlib import Path
 
 import jsonschema
 import yaml
 
-from experiment.errors import UserError
+from experiment import schema
+from experiment.errors import UserError, printable, shown
 from experiment.files import write_atomically
 
+LARGEST = 2**63 - 1  # of a whole number, which tables hold in 64 bits
+DEEPEST = 20  # of what lies in each other in a record
 SCHEMA = Path(__file__).with_name("record.schema.yaml")
 
 
 @cache
-def _validator(kind: str) -> jsonschema.Draft202012Validator:
-    schema = yaml.safe_load(SCHEMA.read_text())
-    return jsonschema.Draft202012Validator({"$ref": f"#/$defs/{kind}", "$defs": schema["$defs"]})
+def _validator(kind: str) -> jsonschema.protocols.Validator:
+    definitions = yaml.safe_load(SCHEMA.read_text())["$defs"]
+    return schema.Validator({"$ref": f"#/$defs/{kind}", "$defs": definitions})
 
 
 def check(record: dict, where: str) -> dict:
@@ -27,7 +31,7 @@ def check(record: dict, where: str) -> dict:
     error = jsonschema.exceptions.best_match(_validator(kind).iter_errors(record))
     if error is not None:
         field = ".".join(str(part) for part in error.absolute_path) or "the record"
-        raise UserError(f"{where}: {field}: {error.message}")
+        raise UserError(f"{where}: {field}: {error.message.replace(repr(error.instance), shown(error.instance))}")
     return record
 
 
@@ -38,9 +42,13 @@ def write(path: Path, record: dict) -> None:
 
 
 def read(path: Path) -> dict:
-    """A validated record. Raises UserError when it cannot be read, is no JSON or does not fit the schema."""
+    """A validated record, whose text can be printed wherever it goes.
+
+    Raises UserError when it cannot be read, is no JSON or does not fit the schema.
+    """
     try:
-        record = json.loads(path.read_text(), parse_constant=_no_number)
+        text = path.read_text(encoding="utf-8")
+        record = _printable(json.loads(text, parse_constant=_no_number, parse_float=_finite, parse_int=_counted))
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such record") from None
     except OSError as error:
@@ -52,3 +60,24 @@ def read(path: Path) -> dict:
 
 def _no_number(name: str):
     raise ValueError(f"{name} is no number in JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _no_number(digits[:20])
+
+
+def _counted(digits: str) -> int:
+    number = int(digits)
+    return number if abs(number) <= LARGEST else _no_number(digits[:20])
+
+
+def _printable(value, depth: int = 0):
+    """The same with every text as `errors.printable` has it. Raises ValueError where it is too deep."""
+    if depth > DEEPEST:
+        raise ValueError(f"more than {DEEPEST} levels deep")
+    if isinstance(value, dict):
+        return {printable(key): _printable(part, depth + 1) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_printable(part, depth + 1) for part in value]
+    return printable(value) if isinstance(value, str) else value

@@ -39,7 +39,7 @@ class _Loader(yaml.SafeLoader):
 
 # JSON Schema calls 64.0 an integer; a count that Python would print as 64.0 is none here.
 _TYPES = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
-_Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=_TYPES)
+Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=_TYPES)
 
 
 def read(path: str | Path):
@@ -121,7 +121,7 @@ def check_plain(value, where: str) -> None:
 
 def validate(value, schema: Mapping, where: str) -> None:
     """Raise UserError with the clearest of the schema's complaints; `where` is the key that `value` lies under."""
-    error = jsonschema.exceptions.best_match(_Validator({**schema, "$defs": suite()["$defs"]}).iter_errors(value))
+    error = jsonschema.exceptions.best_match(Validator({**schema, "$defs": suite()["$defs"]}).iter_errors(value))
     if error is None:
         return
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{shown(part)[1:-1]}" for part in error.absolute_path)

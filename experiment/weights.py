@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse
 from safetensors.torch import save as serialise
@@ -25,7 +26,9 @@ def load(path: Path, expected: str) -> dict[str, Tensor]:
         weights = parse(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{path} is missing; train the run again") from None
-    except SafetensorError as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from None
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it and train the run again") from None
     if (found := sha256(weights)) != expected:
         raise UserError(f"{path} has weights of SHA-256 {found}, train.json names {expected}; train the run again")
@@ -37,5 +40,5 @@ def sha256(weights: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 from synthetic import VARIANTS, edit, resolved_suite, robust_images, write_results, write_verdicts
@@ -143,6 +144,15 @@ def test_a_cell_that_is_not_there_is_one_sentence_with_what_is(folder, resolved,
     with pytest.raises(UserError, match=re.escape(says)) as error:
         traced(resolved, folder, *cell)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.fault("input")
+@pytest.mark.parametrize("table", ["robustness", "cost", "mplus_effect", "literature", "runs"])
+@pytest.mark.parametrize("variant", ["pgd+mplus", "", "x" * 300])
+def test_whatever_is_asked_for_is_traced_or_refused_in_one_sentence(folder, resolved, table, variant):
+    for column in (None, "clean", "seconds", "variant", ""):
+        with suppress(UserError):  # whose text is one sentence
+            assert traced(resolved, folder, table, variant, column)
 
 
 def test_the_command_traces_the_committed_results_whatever_folder_it_is_started_in(tmp_path, capsys, monkeypatch):

@@ -43,6 +43,15 @@ def test_other_weights_than_those_expected_are_refused(tmp_path):
         weights.load(file, digest)
 
 
+@pytest.mark.fault("file")
+def test_weights_of_every_type_have_a_digest_and_a_folder_has_none(tmp_path):
+    kinds = [torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.bool, torch.complex64]
+    digest = weights.save(tmp_path / "w.safetensors", {str(kind): torch.zeros(3, dtype=kind) for kind in kinds})
+    assert weights.load(tmp_path / "w.safetensors", digest).keys() == {str(kind) for kind in kinds}
+    with pytest.raises(UserError, match="cannot be read"):
+        weights.load(tmp_path, digest)
+
+
 @pytest.mark.parametrize("length", [0, 5, 100, -1])
 def test_a_file_that_is_cut_off_is_damaged(tmp_path, length):
     file = tmp_path / "w.safetensors"
