@@ -120,7 +120,8 @@ def test_a_run_has_its_configuration_epochs_attacks_and_provenance(resolved, fol
     with open(place / "epochs.csv", newline="") as file:
         epochs = list(csv.DictReader(file))
     for line in epochs:
-        assert f"{line['epoch']} {float(line['seconds']):.4g} {line['passes']} 0 23 {line['steps']} 0.025 0.05" in text
+        seconds = " ".join(f"{float(line[column]):.4g}" for column in ("seconds", "cpu_seconds"))
+        assert f"{line['epoch']} {seconds} {line['passes']} 0 23 {line['steps']} 0.025 0.05" in text
 
 
 def test_a_run_says_how_it_failed(resolved, folder):
