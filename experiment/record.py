@@ -14,6 +14,7 @@ from experiment.files import write_atomically
 
 LARGEST = 2**63 - 1  # of a whole number, which tables hold in 64 bits
 DEEPEST = 20  # of what lies in each other in a record
+LONGEST = 4_000_000  # bytes, a thousand times what a record has
 SCHEMA = Path(__file__).with_name("record.schema.yaml")
 
 
@@ -47,6 +48,8 @@ def read(path: Path) -> dict:
     Raises UserError when it cannot be read, is no JSON or does not fit the schema.
     """
     try:
+        if (size := path.stat().st_size) > LONGEST:
+            raise ValueError(f"{size:,} bytes are more than any record has")
         text = path.read_text(encoding="utf-8")
         record = _printable(json.loads(text, parse_constant=_no_number, parse_float=_finite, parse_int=_counted))
     except FileNotFoundError:

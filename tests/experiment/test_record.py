@@ -122,3 +122,20 @@ def test_every_committed_record_is_valid():
     for path in records:
         content = record.read(path)
         assert json.loads(path.read_text()) == content
+
+
+@pytest.mark.fault("file")
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"kind": "train", "spec": ' + '{"a": ' * 100 + "1" + "}" * 101, "levels"),
+        ('{"kind": "train", "cost": 1e999}', "1e999"),
+        ('{"kind": "train", "seed": ' + "9" * 5000 + "}", "not valid JSON"),
+        ('{"kind": "train", "status_reason": "' + "a" * record.LONGEST + '"}', "more than any record has"),
+    ],
+    ids=["deep", "infinite", "digits", "huge"],
+)
+def test_json_that_no_record_has_is_one_sentence(tmp_path, text, problem):
+    (tmp_path / "train.json").write_text(text)
+    with pytest.raises(UserError, match=problem):
+        record.read(tmp_path / "train.json")
