@@ -232,7 +232,7 @@ def test_the_command_writes_the_page_and_names_it_in_its_last_line(tmp_path, res
 
 
 def test_the_command_reads_a_suite_from_standard_input(tmp_path, resolved, folder, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.StringIO(yaml.safe_dump(resolved)))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(yaml.safe_dump(resolved).encode())))
     main(["-", "--results", str(tmp_path)])
     assert (folder / "report.html").exists()
 
