@@ -1,6 +1,7 @@
 """What an attack found of each image, and whether its record and the verdicts agree."""
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ def read_verdicts(path: Path, evaluation: dict) -> np.ndarray:
     """One bool an image. Raises UserError when there are none, or others than those that the record counted."""
     images, correct = evaluation["images"], evaluation["correct"]
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("error")  # numpy's, of a head that it could read with some effort
             np.lib.format.read_magic(file)
             shape, _, kind = np.lib.format.read_array_header_1_0(file)
             length = os.fstat(file.fileno()).st_size - file.tell()

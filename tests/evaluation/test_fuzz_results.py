@@ -1,38 +1,27 @@
-"""Whatever the files of a results folder hold, they are collated and reported, or named and left out."""
+"""Whatever lies among the results, collating ends in tables: what cannot be used is named, once, and left out."""
 
+import copy
 import json
 import shutil
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from synthetic import VARIANTS, resolved_suite, write_results
 
 from evaluation import tables
 from evaluation.collate import collate
 from evaluation.report import render
-from experiment import record
-from experiment.errors import UserError
+from evaluation.trace import trace
 
 pytestmark = pytest.mark.fault("file")
 
 FEW = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus")}
 RUN = "digits/pgd-7/seed0"
-FILES = ["train.json", "epochs.csv", "evaluate/clean.json", "evaluate/autoattack.json", "evaluate/pgd-20.robust.npy"]
-VALUES = st.recursive(
-    st.one_of(
-        *(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=10)),
-        st.sampled_from([-1, 0, 10**400, 1e300, "\ud800", "\x1b[31m", "<script>", "nan", ""]),
-    ),
-    lambda parts: st.lists(parts, max_size=3) | st.dictionaries(st.text(max_size=5), parts, max_size=3),
-    max_leaves=5,
-)
-
-
-def places(value, path=()):
-    """The path to everything in nested dicts and lists."""
-    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *(place for key, part in parts for place in places(part, (*path, key)))]
+RECORDS = ["train.json", "evaluate/clean.json", "evaluate/autoattack.json"]
+FILES = [*RECORDS, "epochs.csv", "evaluate/clean.robust.npy", "evaluate/autoattack.robust.npy"]
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400)
+VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner))
 
 
 @pytest.fixture(scope="module")
@@ -41,63 +30,68 @@ def resolved():
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, resolved):
-    return write_results(tmp_path_factory.mktemp("whole"), resolved, variants=FEW)
+def folder(tmp_path_factory, resolved):
+    return write_results(tmp_path_factory.mktemp("results"), resolved, variants=FEW)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, whole):
-    return shutil.copytree(whole, tmp_path_factory.mktemp("damaged") / "quick")
+@pytest.fixture
+def spoilt(folder, tmp_path):
+    """A copy in which tests spoil one file again and again."""
+    return shutil.copytree(folder, tmp_path / folder.name)
 
 
-def check(resolved, folder, path):
-    """The only file that is ever named is the one at `path`; where it is used, all that is made of records is made."""
+def paths(value, path=()):
+    """Every place in nested dicts and lists, but the whole."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield (*path, key)
+        yield from paths(inner, (*path, key))
+
+
+def collated(resolved, folder, file):
+    """Collate, and check that what is not used is named, and that what is used makes tables."""
     found = collate(resolved, folder)
+    used = found.runs[found.runs["variant"] == "pgd-7"]
     assert "pgd+mplus" in set(found.runs["variant"])
-    assert all(problem.startswith(f"{path}: ") for problem in found.problems)
-    if not found.problems:
+    assert found.missing or (len(used) == 4 and (used["evaluation_status"] == "ok").all())
+    for line in found.problems:
+        assert file.rpartition("/")[2].partition(".")[0] in line or file == "train.json"
+        assert line.isprintable()
+    if not found.problems:  # else they are the tables of results without that file
         for table in tables.build(resolved, found.runs):
-            for text in table.files().values():
-                text.encode()
-        render(resolved, folder).encode()
+            assert all(text.encode() for text in table.files().values())
+        assert render(resolved, folder).encode()
+        list(trace(resolved, folder, "mplus_effect", "pgd+mplus", None, "snakemake"))
 
 
+FUZZED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@FUZZED
 @given(data=st.data())
-def test_a_record_in_which_anything_is_changed_is_used_or_named(resolved, whole, folder, data):
-    file = data.draw(st.sampled_from([file for file in FILES if file.endswith(".json")]))
-    path, content = folder / RUN / file, json.loads((whole / RUN / file).read_text())
-    *way, last = data.draw(st.sampled_from([place for place in places(content) if place]))
-    parent = content
-    for key in way:
-        parent = parent[key]
+@pytest.mark.parametrize("file", RECORDS)
+def test_a_record_in_which_any_field_is_anything_is_used_or_named(resolved, folder, spoilt, file, data):
+    whole = json.loads((folder / RUN / file).read_text())
+    place = data.draw(st.sampled_from(list(paths(whole))))
+    changed = copy.deepcopy(whole)
+    holder = changed
+    for key in place[:-1]:
+        holder = holder[key]
     if data.draw(st.booleans()):
-        parent[last] = data.draw(VALUES)
-    else:
-        del parent[last]
-    path.write_text(json.dumps(content))
-    try:
-        check(resolved, folder, path)
-    finally:
-        shutil.copy(whole / RUN / file, path)
+        holder[place[-1]] = data.draw(VALUES)
+    elif isinstance(holder, dict):
+        holder[data.draw(st.text(max_size=3))] = holder.pop(place[-1])
+    (spoilt / RUN / file).write_text(json.dumps(changed))
+    collated(resolved, spoilt, file)
 
 
-@given(data=st.data())
-def test_a_file_in_which_any_bytes_are_changed_is_used_or_named(resolved, whole, folder, data):
-    file = data.draw(st.sampled_from(FILES))
-    path, content = folder / RUN / file, (whole / RUN / file).read_bytes()
-    start = data.draw(st.integers(0, len(content)))
-    end = data.draw(st.integers(start, min(len(content), start + 40)))
-    path.write_bytes(content[:start] + data.draw(st.binary(max_size=40)) + content[end:])
-    try:
-        check(resolved, folder, path)
-    finally:
-        shutil.copy(whole / RUN / file, path)
-
-
-@given(text=st.text() | VALUES.map(json.dumps) | st.integers(1, 100_000).map(lambda depth: "[" * depth))
-def test_a_text_that_is_no_record_is_refused(tmp_path_factory, text):
-    path = tmp_path_factory.mktemp("record") / "train.json"
-    path.write_text(text, errors="surrogatepass")
-    with pytest.raises(UserError) as error:
-        record.read(path)
-    assert str(error.value).startswith(f"{path}: ")
+@FUZZED
+@given(place=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255), cut=st.none() | st.floats(0, 1))
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_with_a_damaged_byte_or_without_its_end_is_used_or_named(
+    resolved, folder, spoilt, file, place, change, cut
+):
+    content = bytearray((folder / RUN / file).read_bytes())
+    content[int(place * len(content))] ^= change
+    (spoilt / RUN / file).write_bytes(content if cut is None else content[: int(cut * len(content))])
+    collated(resolved, spoilt, file)

@@ -2,20 +2,20 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.verdicts import read_verdicts
-from experiment import weights
+from experiment import record, weights
 from experiment.errors import UserError
 from training import checkpoint
 
 pytestmark = pytest.mark.fault("file")
 
 IDENTITY = {"spec": {"seed": 0}, "hardware": "a CPU, 1 thread", "packages": {"torch": "2.15.0"}, "code": "0" * 64}
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+ANYTHING = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner))
 CPU = torch.device("cpu")
 
 
@@ -84,31 +84,10 @@ def test_a_checkpoint_is_the_one_that_was_saved_or_refused(tmp_path_factory, dam
         assert state["rows"] == [{"epoch": 0}]
 
 
-SHAPES = st.lists(st.integers(-3, 10**13), max_size=3).map(tuple)
-HEADS = st.text(st.sampled_from("{}()[]:,'\"0123456789-~ \\\n#descrfortanhpeTu|b1Oi8"), max_size=60)
-
-
-@given(
-    damage=damages(),
-    head=st.one_of(
-        st.none(),
-        HEADS,
-        SHAPES.map(lambda shape: repr({"descr": "|b1", "fortran_order": False, "shape": shape})),
-        st.sampled_from(["-" * 5000 + "1", "(" * 5000, "{'descr': " * 500]),
-    ),
-    images=st.sampled_from([10, 10**12]),
-)
-def test_verdicts_are_those_that_were_counted_or_refused(tmp_path_factory, damage, head, images):
-    path = tmp_path_factory.mktemp("verdicts") / "clean.robust.npy"
-    robust = np.arange(10) < 7
-    np.save(path, robust)
-    if head is None:
-        path.write_bytes(damage(path.read_bytes()))
-    else:
-        text = head.encode() + b"\n"
-        path.write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + robust.tobytes())
-    found, refusal = read(read_verdicts, path, {"images": images, "correct": 7})
-    if found is None:
-        assert refusal.startswith(f"{path}: ")
-    else:
-        assert (found.dtype, found.shape, found.sum()) == (np.dtype(bool), (10,), 7)
+@given(text=st.text() | ANYTHING.map(json.dumps) | st.integers(1, 100_000).map(lambda depth: "[" * depth))
+def test_a_text_that_is_no_record_is_refused(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("record") / "train.json"
+    path.write_text(text)
+    found, refusal = read(record.read, path)
+    assert found is None
+    assert refusal.startswith(f"{path}: ")
