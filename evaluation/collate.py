@@ -19,6 +19,7 @@ from evaluation.verdicts import check_evaluates, read_verdicts
 from experiment import record
 from experiment.data import PREPARED_SHA256
 from experiment.errors import UserError, told
+from experiment.files import write_atomically
 from experiment.protocol import difference
 from experiment.suite import Suite
 
@@ -118,7 +119,7 @@ def report(resolved: dict, folder: Path) -> int:
     images = plots.draw(resolved, collation.runs, collation.epochs)
     files |= {f"plots/{name}": image for name, image in images.items()}
     for name, content in files.items():
-        record.write_atomically(folder / name, content)
+        write_atomically(folder / name, content)
     for name in set(plots.file_names(resolved)) - set(images):
         (folder / "plots" / name).unlink(missing_ok=True)  # drawn from earlier records, it would contradict the tables
     robustness = built[0]

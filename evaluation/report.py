@@ -25,8 +25,8 @@ from evaluation.captions import NOTHING, RUN, attack_names, describe_attacks, de
 from evaluation.collate import Collation, collate
 from evaluation.style import PlotText
 from evaluation.typeset import Table
-from experiment import record
 from experiment.errors import UserError, told
+from experiment.files import write_atomically
 from experiment.suite import ROOT, Suite
 
 # A reader's questions in their order: a section's name, its title, its tables, and how the names of its plots begin.
@@ -47,7 +47,7 @@ def write(resolved: dict, folder: Path) -> Path:
     Raises UserError when no run of the suite has a usable training record, or a sheet's text cannot be read.
     """
     path = folder / "report.html"
-    record.write_atomically(path, render(resolved, folder).encode())
+    write_atomically(path, render(resolved, folder).encode())
     return path
 
 

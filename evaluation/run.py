@@ -20,6 +20,7 @@ from evaluation.attacks import attack
 from experiment import models, precision, provenance, record, slots, weights
 from experiment.data import sha256
 from experiment.errors import UserError, told
+from experiment.files import write_atomically
 from experiment.lock import turn
 from experiment.maker import maker
 from experiment.quantity import threads
@@ -86,7 +87,7 @@ def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
     }
     buffer = io.BytesIO()
     np.save(buffer, robust, allow_pickle=False)
-    record.write_atomically(folder / "evaluate" / f"{name}.robust.npy", buffer.getvalue())
+    write_atomically(folder / "evaluate" / f"{name}.robust.npy", buffer.getvalue())
     record.write(folder / "evaluate" / f"{name}.json", result)
     shutil.rmtree(parts, ignore_errors=True)
     return result
@@ -122,7 +123,7 @@ def in_chunks(settings, network, images, labels, parts: Path, identity: dict) ->
             verdicts = attack(settings, network, x, y, seed=chunk_seed(settings, start))
             stored = {"robust": verdicts.robust.tolist(), "flags": verdicts.flags, "identity": identity}
             stored["seconds"] = time.perf_counter() - began
-            record.write_atomically(file, json.dumps(stored).encode())
+            write_atomically(file, json.dumps(stored).encode())
         robust += stored["robust"]
         flags += [flag for flag in stored["flags"] if flag not in flags]
         seconds += stored["seconds"]

@@ -27,9 +27,10 @@ from evaluation.captions import format_eps, headline_attack, is_mplus
 from evaluation.frames import read_csv
 from evaluation.run import load_network
 from evaluation.style import FORMATS, INK, RC
-from experiment import precision, provenance, record, slots
+from experiment import precision, provenance, slots
 from experiment.data import DATASETS
 from experiment.errors import UserError, told
+from experiment.files import write_atomically
 from experiment.quantity import threads
 from experiment.suite import Suite
 
@@ -127,9 +128,9 @@ def make(suite: Suite, dataset: str, folder: Path) -> Path:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata=FORMATS["png"])
     path = folder / "sheets" / f"{dataset}.png"
-    record.write_atomically(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue())
     said = json.dumps({"caption": caption, "alt": alt}, indent=1, ensure_ascii=False)
-    record.write_atomically(path.with_suffix(".json"), f"{said}\n".encode())
+    write_atomically(path.with_suffix(".json"), f"{said}\n".encode())
     return path
 
 

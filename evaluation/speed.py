@@ -25,6 +25,7 @@ from evaluation.attacks import attack, pgd_options, threat_of
 from evaluation.run import CHUNK, chunk_seed, load_network
 from experiment import pgd, precision, provenance, record
 from experiment.errors import UserError, told
+from experiment.files import write_atomically
 from experiment.quantity import count, threads
 from experiment.suite import Run, Suite
 
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
         measured = measure(options)
         print(table(measured))
         if options.json:
-            record.write_atomically(options.json, (json.dumps(measured, indent=1) + "\n").encode())
+            write_atomically(options.json, (json.dumps(measured, indent=1) + "\n").encode())
 
 
 def measure(options: argparse.Namespace) -> dict:

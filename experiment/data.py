@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from experiment.download import fetch, missing_raw, verify_raw
 from experiment.errors import UserError, told
+from experiment.files import write_atomically
 
 if TYPE_CHECKING:  # the Snakefile imports this module at every start, and torch would cost it seconds
     from torch import Tensor
@@ -271,8 +272,6 @@ def _read_digits(split: str):
 
 def _save(path: Path, images: Tensor, labels: Tensor) -> None:
     from safetensors.torch import save
-
-    from experiment.record import write_atomically
 
     write_atomically(path, save({"images": images.contiguous(), "labels": labels}))
 

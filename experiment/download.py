@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiment.errors import UserError
+from experiment.files import write_atomically
 
 MIRRORS = Path(__file__).with_name("mirrors.yaml")
 TIMEOUT = 30.0  # seconds without a byte after which a mirror has failed
@@ -135,8 +136,6 @@ def fetch(name: str, data_dir: str | Path, mirrors: Sequence[str] = ()) -> None:
     mirrors: addresses of folders that hold the archives, tried before those of mirrors.yaml.
     Raises UserError when an archive is absent and no mirror serves it.
     """
-    from experiment.record import write_atomically
-
     needed = [archive for archive in ARCHIVES[name] if _incomplete(archive, data_dir)]
     absent = [archive for archive in needed if not (Path(data_dir) / archive.path).is_file()]
     for position, archive in enumerate(absent):

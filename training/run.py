@@ -17,7 +17,7 @@ import methods
 from experiment import provenance, record, slots, weights
 from experiment.data import sha256, train_validation_split
 from experiment.errors import told
-from experiment.files import open_own
+from experiment.files import open_own, write_atomically
 from experiment.lock import turn
 from experiment.quantity import threads
 from experiment.suite import Run, Suite
@@ -145,7 +145,7 @@ def write_epochs(path: Path, rows: list[dict]) -> None:
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    record.write_atomically(path, text.getvalue().encode())
+    write_atomically(path, text.getvalue().encode())
 
 
 if __name__ == "__main__":

@@ -23,9 +23,10 @@ from tabulate import tabulate
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiment import models, precision, provenance, record
+from experiment import models, precision, provenance
 from experiment.data import DATASETS, train_validation_split
 from experiment.errors import told
+from experiment.files import write_atomically
 from experiment.quantity import count, threads
 from experiment.suite import Run, Suite
 from methods import check, load
@@ -137,7 +138,7 @@ def main(arguments: list[str] | None = None) -> None:
         measured = measure(Suite.load(options.suite), options)
         print(table(measured))
         if options.json:
-            record.write_atomically(options.json, (json.dumps(measured, indent=1) + "\n").encode())
+            write_atomically(options.json, (json.dumps(measured, indent=1) + "\n").encode())
 
 
 def measure(suite: Suite, options: argparse.Namespace) -> dict:

@@ -38,3 +38,14 @@ def test_a_link_where_a_file_is_written_bit_by_bit_is_refused(tmp_path, precious
     with pytest.raises(UserError, match=r"train\.log is a symbolic link"):
         open_own(tmp_path / "train.log", mode)
     assert precious.read_text() == "years of work"
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    path, events = tmp_path / "file", []
+    path.write_bytes(b"before")
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda *args: events.append("fsync") or fsync(*args))
+    monkeypatch.setattr(os, "replace", lambda *args: events.append(path.read_bytes()) or replace(*args))
+    write_atomically(path, b"after")
+    assert events[:2] == ["fsync", b"before"]
+    assert path.read_bytes() == b"after"

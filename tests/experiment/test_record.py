@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 
 import pytest
 
@@ -91,17 +90,6 @@ def test_what_is_written_is_read_again_and_what_is_invalid_is_not_written(tmp_pa
         record.write(path, changed(TRAIN, "cost.seconds", float("nan")))
     assert record.read(path) == TRAIN
     assert [file.name for file in path.parent.iterdir()] == ["train.json"]
-
-
-def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
-    path, events = tmp_path / "file", []
-    path.write_bytes(b"before")
-    fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda *args: events.append("fsync") or fsync(*args))
-    monkeypatch.setattr(os, "replace", lambda *args: events.append(path.read_bytes()) or replace(*args))
-    record.write_atomically(path, b"after")
-    assert events[:2] == ["fsync", b"before"]
-    assert path.read_bytes() == b"after"
 
 
 @pytest.mark.parametrize(
