@@ -134,6 +134,7 @@ def test_what_failed_is_missing_or_is_doubtful_is_told(tmp_path, resolved):
     ("cell", "says"),
     [
         (("accuracy", "pgd-7", None), "robustness, cost, mplus_effect"),
+        (("literature", "pgd-7", None), "to trace; the tables are robustness, cost, mplus_effect"),
         (("robustness", "pgd-8", None), "pgd-7, pgd+mplus, fast"),
         (("robustness", "pgd-7", "pgd-10"), "clean, pgd-20, margin-20, autoattack"),
         (("cost", "pgd-7", "pgd-20"), "seconds, passes, ms a pass"),
