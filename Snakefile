@@ -1,39 +1,54 @@
 # data -> train -> evaluate -> collate -> report. `snakemake` alone makes all results of the default suite.
-import json
+# What is there and is as the suite says is left alone, whatever its time: see evaluation/outdated.smk.
+import os
+import shutil
 import sys
 from pathlib import Path
 
+import yaml
+
 import methods
-from experiment import schema, slots
+from evaluation import digests, outdated
+from experiment import claim, schema, slots
 from experiment.errors import UserError
 from experiment.lock import hold
 from experiment.suite import Suite
 
-if not config:  # a suite given by --configfile must not be merged into the default one
+PROJECT = workflow.basedir
 
-    configfile: "configs/quick.yaml"
+if not workflow.overwrite_configfiles:  # a suite given by --configfile must not be merged into the default one
+
+    configfile: PROJECT + "/configs/quick.yaml"
 
 
 try:
     for file in workflow.configfiles:  # Snakemake's own reader keeps the last of two equal keys and says nothing
         schema.read(file)
     suite = Suite.from_mapping(config, ", ".join(map(str, workflow.configfiles)))
+    RESULTS = "results/" + suite.name
+    claim.check(Path(RESULTS), workflow.configfiles)
     suite.check_files()
     methods.check(suite.resolved["variants"])
+    TODO = outdated.reasons(suite, Path(RESULTS))
 except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
 
+os.environ["PYTHONPATH"] = PROJECT  # results lie in the working directory, sources in the project
 PYTHON = sys.executable
-SUITE = json.dumps(config)  # what jobs read; which part of it a job depends on is said by its params
-RESULTS = "results/" + suite.name
+SUITE = yaml.safe_dump(config, sort_keys=False)  # what jobs read
 GPUS = slots.count()
 GPU = min(GPUS, 1)  # of each job: evaluations share a CPU's cores, but no job shares a GPU
 LOCKS = []  # held until this process ends
 RUN = RESULTS + "/{dataset}/{variant}/seed{seed}"
+TRAINED = "{w.dataset}/{w.variant}/seed{w.seed}/train.json"
+ATTACKED = "{w.dataset}/{w.variant}/seed{w.seed}/evaluate/{w.attack}.json"
 
 if "gpu" not in workflow.global_resources:  # what --resources or a profile says goes before
     workflow.register_resource("gpu", GPUS)
+
+
+include: "evaluation/outdated.smk"
 
 
 wildcard_constraints:
@@ -45,6 +60,7 @@ wildcard_constraints:
 
 rule all:
     input:
+        [f"{RESULTS}/{file}" for file in digests.files_of_runs(suite)],
         RESULTS + "/report.html",
     message:
         "all results are in " + RESULTS
@@ -61,19 +77,17 @@ rule data:
         "data {wildcards.dataset}"
     priority: 2  # what cannot be had should be known before anything is trained
     shell:
-        "{PYTHON} -m experiment.data {wildcards.dataset} --data-dir {params.dir:q} --mirror {params.mirrors:q}"
+        "{PYTHON:q} -P -m experiment.data {wildcards.dataset} --data-dir {params.dir:q} --mirror {params.mirrors:q}"
 
 
 rule train:
     input:
-        data=ancient(suite.data_file("{dataset}", "train")),  # its content is verified by checksum
-        method=lambda w: suite.method_files(w.variant),
+        data=lambda w: needed(TRAINED.format(w=w), suite.data_file(w.dataset, "train")),
+        outdated=lambda w: again(TRAINED.format(w=w)),
     output:
-        record=RUN + "/train.json",
-        epochs=RUN + "/epochs.csv",
-        weights=RUN + "/model.safetensors",
-    params:
-        spec=lambda w: suite.run(f"{w.dataset}/{w.variant}/seed{w.seed}").spec,
+        record=update(RUN + "/train.json"),
+        epochs=update(RUN + "/epochs.csv"),
+        weights=update(RUN + "/model.safetensors"),
     message:
         "train {wildcards.dataset} {wildcards.variant} seed {wildcards.seed}"
     priority: 1  # a timed run waits for the machine, and would wait for an attack each time
@@ -81,27 +95,26 @@ rule train:
     resources:
         gpu=GPU,
     shell:
-        "{PYTHON} -m training.run - {wildcards.dataset}/{wildcards.variant}/seed{wildcards.seed}"
+        "{PYTHON:q} -P -m training.run - {wildcards.dataset}/{wildcards.variant}/seed{wildcards.seed}"
         " --threads {threads} <<< {SUITE:q}"
 
 
 rule evaluate:
     input:
-        data=ancient(suite.data_file("{dataset}", "test")),
-        record=RUN + "/train.json",
-        weights=RUN + "/model.safetensors",
+        data=lambda w: needed(ATTACKED.format(w=w), suite.data_file(w.dataset, "test")),
+        record=ancient(RUN + "/train.json"),
+        weights=ancient(RUN + "/model.safetensors"),
+        outdated=lambda w: again(TRAINED.format(w=w), ATTACKED.format(w=w)),
     output:
-        record=RUN + "/evaluate/{attack}.json",
-        verdicts=RUN + "/evaluate/{attack}.robust.npy",
-    params:
-        settings=lambda w: suite.attack(w.attack),
+        record=update(RUN + "/evaluate/{attack}.json"),
+        verdicts=update(RUN + "/evaluate/{attack}.robust.npy"),
     message:
         "evaluate {wildcards.dataset} {wildcards.variant} seed {wildcards.seed} {wildcards.attack}"
     threads: 1
     resources:
         gpu=GPU,
     shell:
-        "{PYTHON} -m evaluation.run - {wildcards.dataset}/{wildcards.variant}/seed{wildcards.seed}"
+        "{PYTHON:q} -P -m evaluation.run - {wildcards.dataset}/{wildcards.variant}/seed{wildcards.seed}"
         " {wildcards.attack} --threads {threads} <<< {SUITE:q}"
 
 
@@ -112,16 +125,18 @@ onstart:
     # Snakemake's own lock outlives a killed Snakemake (the profile turns it off); this one does not.
     try:
         LOCKS.append(hold(Path(RESULTS) / ".lock"))
+        claim.stake(Path(RESULTS), workflow.configfiles, suite)
     except UserError as error:
         sys.exit(f"error: {error}")
+    shutil.rmtree(workflow.persistence.path / "backups" / RESULTS, ignore_errors=True)  # of a killed Snakemake's jobs
 
 
 onsuccess:
     for last, line in [("summary.txt", "cat"), ("report.html", "echo Report:")]:  # none yet if one run was asked for
-        shell(f"test ! -e {RESULTS}/{last} || {line} {RESULTS}/{last}")
+        shell("test ! -e {RESULTS}/{last} || {line} {RESULTS}/{last}")
 
 
 onerror:
     if list(Path(RESULTS).glob("*/*/*/train.json")):  # tables of what there is; what is missing is named
         for stage in ("collate", "report"):
-            shell("{PYTHON} -m evaluation.{stage} - <<< {SUITE:q} || true")
+            shell("{PYTHON:q} -P -m evaluation.{stage} - <<< {SUITE:q} || true")

@@ -16,11 +16,9 @@ from evaluation.frames import read_csv
 from evaluation.sanity import suspicions
 from evaluation.statistics import wilson_interval
 from evaluation.verdicts import check_evaluates, read_verdicts
-from experiment import record
-from experiment.data import PREPARED_SHA256
+from experiment import protocol
 from experiment.errors import UserError, told
 from experiment.files import write_atomically
-from experiment.protocol import difference
 from experiment.suite import Suite
 
 COST_COLUMNS = [
@@ -82,7 +80,7 @@ def collate(resolved: dict, folder: Path) -> Collation:
         place = folder / run
         name = f"{identity['variant']} seed {identity['seed']}"
         name = name if len(resolved["datasets"]) == 1 else f"{identity['dataset']} {name}"
-        expected = {"kind": "train", **identity, "spec": specs[run]} | _data(identity, "train")
+        expected = {"kind": "train", **identity, "spec": specs[run]} | protocol.of_data(identity["dataset"], "train")
         train = _read(place / "train.json", expected, problems)
         if train is None:
             missing.append(
@@ -169,11 +167,7 @@ def _read(path: Path, expected: dict, problems: list[str], train: dict | None = 
     if not _is_there(path):
         return None
     try:
-        content = record.read(path)
-        for field, wanted in expected.items():
-            differing = difference(content[field], wanted, field)
-            if differing is not None:
-                raise UserError(f"{path}: {differing}; run snakemake to make it again")
+        content = protocol.read(path, expected)
         if train is not None:
             check_evaluates(path, content, train)
     except UserError as error:
@@ -182,19 +176,14 @@ def _read(path: Path, expected: dict, problems: list[str], train: dict | None = 
     return content
 
 
-def _data(identity: dict, split: str) -> dict[str, str]:
-    """What a record must say of its data: the digest of the data set's split, where that is known."""
-    known = PREPARED_SHA256.get((identity["dataset"], split))
-    return {"data_sha256": known} if known else {}
-
-
 def _read_evaluations(
     folder: Path, settings: dict[str, dict], identity: dict, train: dict, problems: list[str]
 ) -> tuple[dict[str, dict | None], dict[str, np.ndarray]]:
     """The run's evaluation records by attack, None where there is no usable one, and their verdicts."""
     evaluations, verdicts = {}, {}
     for attack, wanted in settings.items():
-        expected = {"kind": "evaluation", "attack": attack, **identity, "settings": wanted} | _data(identity, "test")
+        expected = {"kind": "evaluation", "attack": attack, **identity, "settings": wanted}
+        expected |= protocol.of_data(identity["dataset"], "test")
         evaluation = _read(folder / f"{attack}.json", expected, problems, train)
         if evaluation is not None:
             try:

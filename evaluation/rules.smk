@@ -5,43 +5,49 @@ ABOUT = "templates/captions/{}.rst".format  # of the page that `snakemake --repo
 
 rule collate:
     input:
-        [f"{RESULTS}/{run.folder}/evaluate/{attack}.json" for run in suite.runs() for attack in suite.attacks],
-        published=sorted(map(str, Path("results/reference").glob("*.[cy]*"))),  # published.csv and sources.yaml
+        ancient([f"{RESULTS}/{file}" for file in digests.files_of_runs(suite)]),
+        outdated=again("runs.csv"),
     output:
-        runs=report(RESULTS + "/runs.csv", caption=ABOUT("runs"), category="Records"),
-        summary=RESULTS + "/summary.txt",
-        tables=report(expand(RESULTS + "/tables/{t}.csv", t=TABLES), caption=ABOUT("tables"), category="Tables"),
-        typeset=expand(RESULTS + "/tables/{t}.{format}", t=TABLES, format=["md", "tex"]),
-        plots=report(directory(RESULTS + "/plots"), patterns=["{p}.svg"], caption=ABOUT("plots"), category="Plots"),
-    params:
-        suite=suite.resolved,
+        runs=report(update(RESULTS + "/runs.csv"), caption=ABOUT("runs"), category="Records"),
+        summary=update(RESULTS + "/summary.txt"),
+        tables=report(
+            update(expand(RESULTS + "/tables/{t}.csv", t=TABLES)), caption=ABOUT("tables"), category="Tables"
+        ),
+        typeset=update(expand(RESULTS + "/tables/{t}.{format}", t=TABLES, format=["md", "tex"])),
+        plots=report(
+            update(directory(RESULTS + "/plots")), patterns=["{p}.svg"], caption=ABOUT("plots"), category="Plots"
+        ),
     message:
         "collate " + RESULTS
     shell:
-        "{PYTHON} -m evaluation.collate - <<< {SUITE:q} > {output.summary}"
+        "{PYTHON:q} -P -m evaluation.collate - <<< {SUITE:q} > {output.summary}"
 
 
 rule sheet:
     input:
-        RESULTS + "/runs.csv",  # has the digests of the weights, and is made again when an attack is
-        data=ancient(suite.data_file("{dataset}", "test")),
+        ancient(RESULTS + "/runs.csv"),  # has the digests of the weights
+        data=lambda w: needed("runs.csv", suite.data_file(w.dataset, "test")),
+        outdated=again("runs.csv"),
     output:
-        multiext(RESULTS + "/sheets/{dataset}", ".png", ".json"),
+        update(multiext(RESULTS + "/sheets/{dataset}", ".png", ".json")),
     message:
         "sheet {wildcards.dataset}"
     resources:
         gpu=GPU,
     shell:
-        "{PYTHON} -m evaluation.sheet - {wildcards.dataset} --threads 1 <<< {SUITE:q}"
+        "{PYTHON:q} -P -m evaluation.sheet - {wildcards.dataset} --threads 1 <<< {SUITE:q}"
 
 
 rule report:
     input:
-        rules.collate.output,
-        expand(rules.sheet.output, dataset=suite.datasets),
+        ancient(rules.collate.output),
+        ancient(expand(rules.sheet.output, dataset=suite.datasets)),
+        outdated=again("runs.csv"),
     output:
-        report(RESULTS + "/report.html", caption=ABOUT("report"), category="Report"),
+        page=report(update(RESULTS + "/report.html"), caption=ABOUT("report"), category="Report"),
+        digests=update(RESULTS + "/" + digests.NAME),
     message:
         "report " + RESULTS
     shell:
-        "{PYTHON} -m evaluation.report - <<< {SUITE:q} > /dev/null"
+        "{PYTHON:q} -P -m evaluation.report - <<< {SUITE:q} > /dev/null"
+        " && {PYTHON:q} -P -m evaluation.digests - <<< {SUITE:q}"

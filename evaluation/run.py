@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from evaluation.attacks import attack
+from evaluation.outdated import reason_to_evaluate
 from experiment import models, precision, provenance, record, slots, weights
 from experiment.data import sha256
 from experiment.errors import UserError, told
@@ -43,10 +44,14 @@ def main(arguments: list[str] | None = None) -> None:
             torch.set_num_threads(options.threads)
         run = suite.run(options.run)
         folder = options.results / suite.name / run.folder
-        with turn(folder / "evaluate" / f".{options.attack}.lock"), slots.gpu() as slot:
-            provenance.check_slot(slot)
-            result = evaluate(suite, run, options.attack, folder)
-        shown = "not evaluated, the run diverged" if result["accuracy"] is None else f"{result['accuracy']:.1%}"
+        with turn(folder / "evaluate" / f".{options.attack}.lock"):
+            if reason_to_evaluate(suite, run, options.attack, folder) is None:
+                shown = "it was already, as the suite says; nothing is done"
+            else:
+                with slots.gpu() as slot:
+                    provenance.check_slot(slot)
+                    accuracy = evaluate(suite, run, options.attack, folder)["accuracy"]
+                shown = "not evaluated, the run diverged" if accuracy is None else f"{accuracy:.1%}"
         print(f"evaluated {run.folder} {options.attack}: {shown}", flush=True)
 
 
@@ -85,6 +90,7 @@ def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
             device, "fp32", started, suite.resolved, trained["provenance"]["sources"]["method"]
         ),
     }
+    (folder / "evaluate" / f"{name}.json").unlink(missing_ok=True)  # it would be of verdicts that are no longer there
     buffer = io.BytesIO()
     np.save(buffer, robust, allow_pickle=False)
     write_atomically(folder / "evaluate" / f"{name}.robust.npy", buffer.getvalue())

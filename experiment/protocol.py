@@ -2,12 +2,44 @@
 
 import copy
 from collections.abc import Mapping
+from pathlib import Path
 
-from experiment import schema
-from experiment.errors import shown
-from experiment.suite import attack_schema
+from experiment import provenance, record, schema
+from experiment.data import PREPARED_SHA256
+from experiment.errors import UserError, shown
+from experiment.suite import Run, attack_schema
 
 ABSENT = object()
+
+
+def read(path: Path, expected: Mapping) -> dict:
+    """The record at `path`, whose fields must be as `expected`. Raises UserError that names the first other one."""
+    content = record.read(path)
+    for field, wanted in expected.items():
+        differing = difference(content[field], wanted, field)
+        if differing is not None:
+            raise UserError(f"{path}: {differing}")
+    return content
+
+
+def of_data(dataset: str, split: str) -> dict[str, str]:
+    """What a record must say of its data: the digest of the data set's split, where that is known."""
+    known = PREPARED_SHA256.get((dataset, split))
+    return {"data_sha256": known} if known else {}
+
+
+def reason_to_train(run: Run, folder: Path) -> str | None:
+    """Why what lies in `folder` is not what training `run` now would leave, as a clause; None where it is."""
+    identity = {"dataset": run.dataset, "variant": run.variant, "seed": run.seed}
+    path = folder / "train.json"
+    try:
+        trained = read(path, {"kind": "train", **identity, "spec": run.spec} | of_data(run.dataset, "train"))
+    except UserError as error:
+        return str(error).removeprefix(f"{path}: ")
+    if trained["provenance"]["sources"]["method"] != provenance.method_sha256(run.spec["method"]):
+        return f"the sources of method {run.spec['method']} are not those that it was trained with"
+    lacking = [name for name in ("epochs.csv", "model.safetensors") if not (folder / name).is_file()]
+    return f"there is no {lacking[0]} beside it" if lacking else None
 
 
 def difference(found, wanted, field: str) -> str | None:

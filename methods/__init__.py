@@ -22,7 +22,7 @@ def load(name: str) -> type[Method]:
     where = f"methods/{name}/method.py"
     try:
         module = importlib.import_module(f"methods.{name}.method")
-    except Exception as error:  # whatever a method's file raises on import is the user's to read in one line
+    except (Exception, SystemExit) as error:  # whatever a method's file raises is the user's to read in one line
         raise UserError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
     found = [
         member

@@ -3,6 +3,7 @@
     python -m training.run configs/quick.yaml digits/pgd-7/seed0
 
 An interrupted run goes on from its last checkpoint when the same command is given again.
+One that is done is left alone.
 """
 
 import argparse
@@ -16,9 +17,10 @@ import torch
 import methods
 from experiment import provenance, record, slots, weights
 from experiment.data import sha256, train_validation_split
-from experiment.errors import told
+from experiment.errors import UserError, told
 from experiment.files import open_own, write_atomically
 from experiment.lock import turn
+from experiment.protocol import reason_to_train
 from experiment.quantity import threads
 from experiment.suite import Run, Suite
 from training import disturbance
@@ -41,10 +43,25 @@ def main(arguments: list[str] | None = None) -> None:
         methods.check([{"label": run.variant, **run.spec}])
         print(f"train     {run.folder}", flush=True)
         folder = options.results / suite.name / run.folder
-        with turn(folder / ".lock"), slots.gpu() as slot, slots.timed(slot):
-            provenance.check_slot(slot)
-            summary = train(suite, run, folder)
+        with turn(folder / ".lock"):
+            if is_trained(run, folder):
+                summary = "it was already, as the suite says; nothing is done"
+            else:
+                with slots.gpu() as slot, slots.timed(slot):
+                    provenance.check_slot(slot)
+                    summary = train(suite, run, folder)
         print(f"trained   {run.folder}: {summary}", flush=True)
+
+
+def is_trained(run: Run, folder: Path) -> bool:
+    """Whether `folder` holds all that training `run` would leave there, the weights that its record names included."""
+    if reason_to_train(run, folder) is not None:
+        return False
+    try:
+        weights.load(folder / "model.safetensors", record.read(folder / "train.json")["weights_sha256"])
+    except UserError:
+        return False
+    return True
 
 
 def train(suite: Suite, run: Run, folder: Path) -> str:
@@ -69,6 +86,7 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
         trainer.train()
     evaluated, kept = trainer.weights
     spent = cost(trainer)
+    (folder / "train.json").unlink(missing_ok=True)  # it would name weights that are no longer there
     weights_sha256 = weights.save(folder / "model.safetensors", kept)
     write_epochs(folder / "epochs.csv", trainer.rows)
     record.write(

@@ -1,0 +1,59 @@
+"""Whose a folder of results is: it keeps a copy of its suite, and no suite of another file may have it."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from experiment import provenance
+from experiment.errors import UserError
+from experiment.files import write_atomically
+from experiment.suite import ROOT, Suite
+
+COPY = "suite.yaml"
+HEAD = "# The suite of these results, every default filled in; from "
+
+
+def source(files: Sequence[str | Path]) -> str:
+    """The files that a suite was given in, by names that a copy of the project shares: no folder outside it in them."""
+    return " + ".join(map(_name, files))
+
+
+def check(folder: Path, files: Sequence[str | Path]) -> None:
+    """Raise UserError where `folder` (results/<suite>) holds the results of a suite from other files than these."""
+    copy = folder / COPY
+    if not copy.is_file() or [Path(file).resolve() for file in files] == [copy.resolve()]:
+        return
+    first = copy.read_text(errors="replace").partition("\n")[0]
+    owner = first.removeprefix(HEAD)
+    if first.startswith(HEAD) and owner != source(files):
+        raise UserError(
+            f"{source(files)}: `suite: {folder.name}` is the name of {owner} too, whose results are in {folder}; give "
+            f"one of them another name, or delete {copy} if both are the same suite"
+        )
+
+
+def stake(folder: Path, files: Sequence[str | Path], suite: Suite) -> None:
+    """Leave the copy of `suite` in `folder`, atomically; a suite run from its copy keeps the name there."""
+    copy = folder / COPY
+    head = f"{HEAD}{source(files)}\n"
+    if copy.is_file() and [Path(file).resolve() for file in files] == [copy.resolve()]:
+        head = copy.read_text().partition("\n")[0] + "\n"
+    text = head + content(suite)
+    if not copy.is_file() or copy.read_text(errors="replace") != text:
+        write_atomically(copy, text.encode())
+
+
+def content(suite: Suite) -> str:
+    """The suite as YAML, without what changes no result and may name folders."""
+    kept = {key: value for key, value in suite.resolved.items() if key not in provenance.LOCAL}
+    return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
+
+
+def _name(file: str | Path) -> str:
+    path = Path(file).resolve()
+    for place in (ROOT, Path.cwd()):
+        if path.is_relative_to(place):
+            return path.relative_to(place).as_posix()
+    return os.fspath(path.name)

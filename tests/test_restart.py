@@ -1,0 +1,204 @@
+"""The same command finishes the work, whatever happened to it or to its results, and makes nothing again without need."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_workflow import TINY, Project
+
+RUN = "results/tiny/digits/{}/seed0"
+SLOW = {"training": {**TINY["training"], "epochs": 30}}  # long enough to be interrupted
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    project = Project(tmp_path_factory.mktemp("finished"))
+    project.suite()
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    return project
+
+
+@pytest.fixture
+def project(finished, tmp_path):
+    """A copy of the finished project as `cp -r` makes it: other times, and nothing that Snakemake noted for itself."""
+    shutil.copytree(
+        finished.folder, tmp_path / "copy", ignore=shutil.ignore_patterns(".snakemake"), copy_function=_copy
+    )
+    copy = Project.__new__(Project)
+    copy.folder = tmp_path / "copy"
+    return copy
+
+
+def _copy(source, target):
+    shutil.copyfile(source, target)
+    os.utime(target, (1e9 + hash(source) % 1e8,) * 2)
+
+
+def jobs(planned, *kinds):
+    return {job for job in planned if job.startswith(kinds)}
+
+
+def edit(file, **changes):
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def by_hand(project, stage):
+    command = [sys.executable, "-m", f"evaluation.{stage}", "tiny.yaml"]
+    return subprocess.run(command, cwd=project.folder, capture_output=True, text=True, timeout=120)
+
+
+def assert_complete(project, runs=("fast", "fast+mplus", "pgd-2")):
+    for run in runs:
+        folder = project.folder / RUN.format(run)
+        for name in ("train.json", "epochs.csv", "model.safetensors"):
+            assert (folder / name).stat().st_size
+        for attack in ("clean", "pgd-3", "autoattack"):
+            correct = json.loads((folder / "evaluate" / f"{attack}.json").read_text())["correct"]
+            assert np.load(folder / "evaluate" / f"{attack}.robust.npy").sum() == correct
+    assert len(pd.read_csv(project.folder / "results/tiny/runs.csv")) == 3 * len(runs)
+    assert "not trained" not in (project.folder / "results/tiny/report.html").read_text()
+    assert project.planned() == set()
+
+
+@pytest.mark.fault("copy")
+def test_copied_results_of_other_times_are_taken_as_they_are(project):
+    assert project.planned() == set()
+
+
+@pytest.mark.fault("copy")
+@pytest.mark.fault("stale")
+def test_of_copied_results_that_alone_is_made_again_which_other_things_made(project):
+    results = project.folder / "results" / "tiny"
+    attack = project.folder / RUN.format("fast") / "evaluate" / "pgd-3.json"
+    original = attack.read_text()
+    edit(attack, weights_sha256="0" * 64)
+    assert jobs(project.planned(), "train", "evaluate") == {"evaluate digits fast seed 0 pgd-3"}
+    attack.write_text(original)
+    edit(results / "digits/pgd-2/seed0/train.json", spec={})
+    file = project.folder / "methods" / "fast" / "method.py"
+    file.write_text(file.read_text() + "# edited\n")
+    planned = project.planned()
+    assert len(jobs(planned, "train")) == 3
+    assert len(jobs(planned, "evaluate")) == 9
+    assert any("the sources of method fast" in job for job in planned)  # and the user is told why
+    assert json.loads(attack.read_text())  # while nothing is deleted before it is replaced
+
+
+@pytest.mark.fault("stale")
+def test_another_key_of_the_protocol_trains_copied_results_again_and_another_attack_attacks_them_again(project):
+    project.suite(training={**TINY["training"], "lr": 0.04})
+    assert len(jobs(project.planned(), "train")) == 3
+    project.suite(
+        evaluation={**TINY["evaluation"], "attacks": ["clean", {"name": "pgd-3", "restarts": 2}, "autoattack"]}
+    )
+    planned = project.planned()
+    assert not jobs(planned, "train")
+    assert len({job for job in jobs(planned, "evaluate") if job.endswith("pgd-3")}) == 3
+    project.suite(evaluation={**TINY["evaluation"], "equivalence_margin": 0.5})
+    planned = project.planned()
+    assert "collate results/tiny" in planned
+    assert not jobs(planned, "train", "evaluate")
+
+
+@pytest.mark.fault("restart")
+def test_what_is_deleted_damaged_or_made_by_hand_in_between_is_made_and_nothing_else(project):
+    results = project.folder / "results" / "tiny"
+    (results / "digits/fast/seed0/evaluate/pgd-3.robust.npy").unlink()
+    (results / "digits/fast/seed0/evaluate/clean.robust.npy").write_bytes(b"damaged")
+    (results / "digits/fast+mplus/seed0/epochs.csv").unlink()
+    shutil.rmtree(results / "digits/pgd-2")
+    (results / "tables/cost.md").unlink()
+    by_hand(project, "collate")
+    assert by_hand(project, "report").returncode == 0
+    assert "not trained" in (results / "report.html").read_text()  # it says that it is not the end
+    planned = project.planned()
+    assert jobs(planned, "train") == {"train digits fast+mplus seed 0", "train digits pgd-2 seed 0"}
+    assert {job for job in jobs(planned, "evaluate") if " fast " in job} == {
+        "evaluate digits fast seed 0 pgd-3",
+        "evaluate digits fast seed 0 clean",
+    }
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    assert "evaluated digits/fast+mplus/seed0 pgd-3: it was already" in done.stdout  # the same weights came out
+    assert_complete(project)
+
+
+@pytest.mark.fault("restart")
+def test_a_stage_that_fails_leaves_what_was_there_and_is_done_by_the_same_command_when_it_is_mended(project):
+    results, stage = project.folder / "results" / "tiny", project.folder / "evaluation" / "plots.py"
+    kept = {path: path.read_bytes() for name in ("tables", "plots") for path in (results / name).iterdir()}
+    code = stage.read_text()
+    stage.write_text(code + "\nraise OSError(28, 'No space left on device')\n")
+    (results / "report.html").write_text("edited")
+    assert project.snakemake().returncode != 0
+    assert {path: path.read_bytes() for path in kept} == kept
+    stage.write_text(code)
+    assert project.snakemake().returncode == 0
+    assert_complete(project)
+
+
+@pytest.mark.fault("restart")
+def test_interrupted_by_whatever_signal_the_same_command_finishes_the_work(tmp_path):
+    project = Project(tmp_path)
+    project.suite(**SLOW)
+    for name, signals, stop in (
+        ("fast", signal.SIGINT, os.killpg),
+        ("fast+mplus", signal.SIGTERM, os.kill),
+        ("pgd-2", signal.SIGKILL, os.killpg),
+    ):
+        running = subprocess.Popen(
+            [sys.executable, "-m", "snakemake", "--configfile", "tiny.yaml"],
+            cwd=project.folder,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        begun, deadline = project.folder / RUN.format(name) / "train.log", time.monotonic() + 120
+        while not begun.exists() and running.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert running.poll() is None
+        stop(running.pid, signals)
+        assert running.wait(timeout=120) != 0
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    assert_complete(project)
+
+
+@pytest.mark.fault("restart")
+def test_a_run_that_failed_is_done_by_the_same_command_when_it_is_mended(tmp_path):
+    project = Project(tmp_path)
+    broken = project.folder / "methods" / "broken"
+    shutil.copytree(project.folder / "methods" / "fast", broken)
+    code = (broken / "method.py").read_text()
+    start = "        delta = self.start_of(images)"
+    (broken / "method.py").write_text(code.replace(start, "        raise OSError(28, 'No space left on device')"))
+    project.suite(variants=[{"label": "broken", "method": "broken"}, TINY["variants"][0]])
+    assert project.snakemake().returncode != 0
+    assert "not trained" in (project.folder / "results/tiny/report.html").read_text()
+    assert project.snakemake().returncode != 0  # still
+    (broken / "method.py").write_text(code)
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    assert_complete(project, ["broken", "fast"])
+
+
+@pytest.mark.fault("stale")
+def test_two_files_of_one_name_do_not_replace_each_others_results_but_a_suite_may_be_edited(project):
+    shutil.copy(project.folder / "tiny.yaml", project.folder / "configs" / "other.yaml")
+    done = project.snakemake("-n", configfile="configs/other.yaml")
+    assert done.returncode != 0
+    (error,) = [line for line in done.stdout.splitlines() if line.startswith("error:")]
+    assert "configs/other.yaml" in error
+    assert "tiny.yaml" in error
+    assert "suite.yaml" in error
+    own = project.snakemake("-n", configfile="results/tiny/suite.yaml")
+    assert "Nothing to be done" in own.stdout, own.stdout
