@@ -1,4 +1,4 @@
-"""The same command finishes the work, whatever happened to it or to its results, and makes nothing again without need."""
+"""The same command finishes the work, whatever happened to it, and makes nothing again without need."""
 
 import json
 import os
