@@ -14,8 +14,8 @@ from experiment.record import read
 
 SUITE = "quick"
 BEGIN, END = f"<!-- {SUITE}: begin -->", f"<!-- {SUITE}: end -->"
-# Weights are made again by the suite, the page from the records.
-LEFT_BEHIND = shutil.ignore_patterns("*.safetensors", "*.log", "resume", "report.html", ".*")
+# Weights are made again by the suite, the page from the records; digests are of the page too.
+LEFT_BEHIND = shutil.ignore_patterns("*.safetensors", "*.log", "resume", "report.html", "digests.json", ".*")
 
 
 def publish(results: Path, reference: Path) -> None:
