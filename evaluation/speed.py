@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from evaluation import autoattack
 from evaluation.attacks import attack, pgd_options, threat_of
 from evaluation.run import CHUNK, chunk_seed, load_network
-from experiment import pgd, precision, provenance, record
+from experiment import pgd, precision, provenance, record, slots
 from experiment.errors import UserError, told
 from experiment.files import write_atomically
 from experiment.quantity import count, threads
@@ -49,7 +49,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=threads, help="CPU threads; default: PyTorch's own choice")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers and what they were measured on")
     options = parser.parse_args(arguments)
-    with told("evaluation.speed"):
+    with told("evaluation.speed"), slots.gpu() as slot, slots.timed(slot):
+        provenance.check_slot(slot)
         measured = measure(options)
         print(table(measured))
         if options.json:

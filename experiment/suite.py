@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiment import models, schema, sources
+from experiment import models, schema
 from experiment.data import DATASETS, load_split, prepared_file
 from experiment.download import verify_raw
 from experiment.errors import UserError, shown
@@ -100,14 +100,6 @@ class Suite:
                 self.load_split(dataset, split)
             if len(prepared) < 2:
                 verify_raw(dataset, self.data_dir)
-
-    def method_files(self, label: str) -> list[str]:
-        """What a variant's method is made of, from the project's root; its defaults are part of the run's spec."""
-        for variant in self.resolved["variants"]:
-            if variant["label"] == label:
-                files = sources.of_method(ROOT, variant["method"])
-                return [str(path.relative_to(ROOT)) for path in files if path.name != "defaults.yaml"]
-        raise UserError(f"suite {self.name} has no variant {label!r}")
 
     def run(self, folder: str) -> Run:
         """The run whose files lie in `folder`, such as "digits/pgd-7/seed0"."""

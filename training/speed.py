@@ -23,7 +23,7 @@ from tabulate import tabulate
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiment import models, precision, provenance
+from experiment import models, precision, provenance, slots
 from experiment.data import DATASETS, train_validation_split
 from experiment.errors import told
 from experiment.files import write_atomically
@@ -134,7 +134,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers and what they were measured on")
     options = parser.parse_args(arguments)
-    with told("training.speed"):
+    with told("training.speed"), slots.gpu() as slot, slots.timed(slot):
+        provenance.check_slot(slot)
         measured = measure(Suite.load(options.suite), options)
         print(table(measured))
         if options.json:
