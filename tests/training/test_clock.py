@@ -66,9 +66,7 @@ MIB = 2**20
 
 
 def use(mebibytes):
-    with mmap.mmap(
-        -1, mebibytes * MIB
-    ) as memory:  # what the allocator kept from tests before is no more
+    with mmap.mmap(-1, mebibytes * MIB) as memory:  # what the allocator kept from tests before is no more
         for _ in range(mebibytes):
             memory.write(bytes(MIB))
 
