@@ -25,10 +25,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 readme: results
-	$(BIN)/python -m evaluation.readme
+	$(BIN)/python -m reporting.readme
 
 method: env
 	@$(BIN)/python -m methods.new '$(NAME)'
 
 speed: env
-	$(BIN)/python -m training.speed $(SUITE)
+	$(BIN)/python -m benchmarks.training $(SUITE)

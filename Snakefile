@@ -1,5 +1,5 @@
 # data -> train -> evaluate -> collate -> report. `snakemake` alone makes all results of the default suite.
-# What is there and is as the suite says is left alone, whatever its time: see evaluation/outdated.smk.
+# What is there and is as the suite says is left alone, whatever its time: see rules/outdated.smk.
 import os
 import shutil
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 import methods
-from evaluation import digests, outdated
+from analysis import digests, outdated
 from experiment import claim, schema, slots
 from experiment.errors import UserError
 from experiment.lock import hold
@@ -48,7 +48,7 @@ if "gpu" not in workflow.global_resources:  # what --resources or a profile says
     workflow.register_resource("gpu", GPUS)
 
 
-include: "evaluation/outdated.smk"
+include: "rules/outdated.smk"
 
 
 wildcard_constraints:
@@ -118,7 +118,7 @@ rule evaluate:
         " {wildcards.attack} --threads {threads} <<< {SUITE:q}"
 
 
-include: "evaluation/rules.smk"
+include: "rules/reporting.smk"
 
 
 onstart:

@@ -7,10 +7,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from evaluation import autoattack, searching
+from evaluation import autoattack, fast_inference
 from experiment import pgd
 from experiment.pgd import Attacked
-from experiment.threat import THREATS
+from experiment.threats import THREATS
 
 LOSSES = {"pgd": pgd.cross_entropy, "margin": pgd.margin}
 
@@ -35,12 +35,12 @@ def attack(settings: dict, network: nn.Module, images: Tensor, labels: Tensor, s
     search runs on a faster form of the network and leaves an image at its first success there, so that images whose
     success the network itself does not confirm are attacked once more, on the network itself.
     """
-    threat, batch_size = threat_of(settings, images, seed), searching.batch_size(network, images)
+    threat, batch_size = threat_of(settings, images, seed), fast_inference.batch_size(network, images)
     check = partial(verify, network, threat=threat, batch_size=batch_size)
     if settings["name"] == "clean":
         return check(images, images, labels, flags=[])
-    with searching.tf32(images.device):
-        found, flags = search(settings, searching.searched(network, images), images, labels, seed, batch_size)
+    with fast_inference.tf32(images.device):
+        found, flags = search(settings, fast_inference.searched(network, images), images, labels, seed, batch_size)
     verdicts = check(images, found.adversarial, labels, flags=flags)
     refuted = verdicts.robust & ~found.robust & threat.admits(images, found.adversarial)
     if refuted.any():
@@ -69,7 +69,7 @@ def search(
         options, threat = pgd_options(settings), threat_of(settings, images, seed)
         return pgd.attack(network, images, labels, threat, **options, batch_size=batch_size), []
 
-    return searching.fitting(of, batch_size)
+    return fast_inference.fitting(of, batch_size)
 
 
 def pgd_options(settings: dict) -> dict:

@@ -17,13 +17,13 @@ import torch
 from torch import nn
 
 from evaluation.attacks import attack
-from evaluation.outdated import reason_to_evaluate
 from experiment import models, precision, provenance, record, slots, weights
+from experiment.consistency import reason_to_evaluate
 from experiment.data import sha256
-from experiment.errors import UserError, told
+from experiment.errors import UserError, reported
 from experiment.files import write_atomically
-from experiment.lock import turn
-from experiment.maker import maker
+from experiment.fingerprint import fingerprint
+from experiment.lock import exclusive
 from experiment.quantity import threads
 from experiment.suite import Run, Suite
 
@@ -38,13 +38,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
     parser.add_argument("--threads", type=threads, help="CPU threads; default: PyTorch's own choice")
     options = parser.parse_args(arguments)
-    with told(f"{options.run} {options.attack}"):
+    with reported(f"{options.run} {options.attack}"):
         suite = Suite.load(options.suite)
         if options.threads:
             torch.set_num_threads(options.threads)
         run = suite.run(options.run)
         folder = options.results / suite.name / run.folder
-        with turn(folder / "evaluate" / f".{options.attack}.lock"):
+        with exclusive(folder / "evaluate" / f".{options.attack}.lock"):
             if reason_to_evaluate(suite, run, options.attack, folder) is None:
                 shown = "it was already, as the suite says; nothing is done"
             else:
@@ -71,7 +71,7 @@ def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
         precision.apply("fp32")
         network = load_network(run, folder / "model.safetensors", trained["weights_sha256"]).to(device)
         identity = {"weights": trained["weights_sha256"], "settings": settings}
-        identity |= maker(device, "fp32", "experiment/**/*.py", "evaluation/**/*.py")
+        identity |= fingerprint(device, "fp32", "experiment/**/*.py", "evaluation/**/*.py")
         robust, flags, seconds = in_chunks(settings, network, images, labels, parts, identity)
     correct = int(robust.sum()) if evaluated else None
     result = {

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiment.download import fetch, missing_raw, verify_raw
-from experiment.errors import UserError, told
+from experiment.errors import UserError, reported
 from experiment.files import write_atomically
 
 if TYPE_CHECKING:  # the Snakefile imports this module at every start, and torch would cost it seconds
@@ -285,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--mirror", nargs="*", default=[], metavar="URL", help="tried before the known mirrors")
     options = parser.parse_args(arguments)
-    with told(f"data {options.name}"):
+    with reported(f"data {options.name}"):
         prepare(options.name, options.data_dir, options.mirror)
     dataset = DATASETS[options.name]
     images = f"{dataset.train_images:,} train + {dataset.test_images:,} test images"

@@ -60,7 +60,7 @@ def cause(error: Exception) -> str | None:
 
 
 @contextmanager
-def told(job: str) -> Iterator[None]:
+def reported(job: str) -> Iterator[None]:
     """End the process with one sentence that names `job`, instead of a traceback, unless the code is to blame.
 
     The exit status is 1, or 130 and 143 where SIGINT and SIGTERM ask for the end, which lets files be closed and locks

@@ -31,15 +31,15 @@ def hold(path: Path):
 
 
 @contextmanager
-def turn(path: Path) -> Iterator[None]:
+def exclusive(path: Path) -> Iterator[None]:
     """Wait for the lock at `path`: a job whose snakemake was killed may still be writing the same files."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with first_free([path], f"another process to finish its work on {path.parent}"):
+    with any_of([path], f"another process to finish its work on {path.parent}"):
         yield
 
 
 @contextmanager
-def first_free(paths: Sequence[Path], awaited: str) -> Iterator[int]:
+def any_of(paths: Sequence[Path], awaited: str) -> Iterator[int]:
     """Hold the first of the locks at `paths` that is free, and yield its place in them; waits until there is one.
 
     awaited: what a wait of more than a second is said to be for, on standard output.

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiment.threat import LinfThreat
+from experiment.threats import LinfThreat
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

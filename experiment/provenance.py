@@ -18,8 +18,9 @@ from experiment.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "torchvision", "pyautoattack", "numpy", "scipy", "scikit-learn", "snakemake")
-ENGINE = ("experiment/**/*.py", "methods/*.py", "training/**/*.py", "evaluation/**/*.py")  # what every method shares
-ROOMS = ("experiment/", "methods/", "training/", "evaluation/")
+ROOMS = ("experiment", "steps", "methods", "training", "evaluation", "analysis", "reporting", "benchmarks")
+# What makes numbers, and every method shares.
+ENGINE = ("experiment/**/*.py", "steps/*.py", "methods/*.py", "training/**/*.py", "evaluation/**/*.py")
 LOCAL = {"data_dir", "mirrors", "checkpoint_seconds"}  # keys of a suite that change no result and may name folders
 
 
@@ -120,7 +121,7 @@ def git() -> dict:
     if not commit or Path(top).resolve() != ROOT:  # the project may lie in a folder of somebody else's checkout
         return {"commit": None, "dirty": None}
     changed = _output(["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no"])
-    others = _output(["git", "-C", str(ROOT), "ls-files", "--others", "--", *ROOMS])
+    others = _output(["git", "-C", str(ROOT), "ls-files", "--others", "--", *(f"{room}/" for room in ROOMS)])
     if changed is None or others is None:
         return {"commit": commit, "dirty": None}
     caches = ("__pycache__", ".")

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from experiment.errors import UserError
-from experiment.lock import first_free
+from experiment.lock import any_of
 
 VISIBLE, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
 
@@ -32,7 +32,7 @@ def gpu() -> Iterator[str | None]:
         return
     folder = _folder()
     locks = [folder / f"{_id(name, ids)}.lock" for name in names]
-    with first_free(locks, f"a GPU; other jobs have {'it' if len(names) == 1 else f'all {len(names)}'}") as place:
+    with any_of(locks, f"a GPU; other jobs have {'it' if len(names) == 1 else f'all {len(names)}'}") as place:
         chosen = {VISIBLE: names[place]} | ({} if VISIBLE in os.environ else {ORDER: "PCI_BUS_ID"})  # as nvidia-smi's
         before = {key: os.environ.get(key) for key in chosen}
         os.environ.update(chosen)
@@ -52,7 +52,7 @@ def timed(gpu: str | None) -> Iterator[None]:
     if gpu is not None:
         yield
         return
-    with first_free([_folder() / "cpu.lock"], "the machine; another run is being timed on it"):
+    with any_of([_folder() / "cpu.lock"], "the machine; another run is being timed on it"):
         yield
 
 

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-SHARED = ("experiment", "training", "evaluation")  # rooms that all methods share; records have a hash of them
+SHARED = ("experiment", "steps", "training", "evaluation")  # rooms that all methods share; records have a hash of them
 
 
 def of_method(root: Path, method: str) -> list[Path]:

@@ -3,14 +3,14 @@
 from torch import Tensor
 
 from experiment.effort import Effort
-from experiment.threat import LinfThreat
+from experiment.threats import LinfThreat
 
 
 class Method:
     """How one minibatch becomes weight updates.
 
     A subclass writes `train_batch` in plain PyTorch and knows nothing of devices, precision or the loop. It must not
-    branch on a tensor's value nor call `.item()`, for a GPU runs it from a recording (training/capture.py);
+    branch on a tensor's value nor call `.item()`, for a GPU runs it from a recording (training/cuda_graphs.py);
     `capturable = False` declares that it does all the same, and is trained step by step. Every image that it shows
     the network must lie within eps of the minibatch's, and inside [0, 1]; `stays_in_ball = False` and
     `stays_in_box = False` declare that its authors' design leaves the one or the other.

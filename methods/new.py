@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from string import Template
 
-from experiment.errors import UserError, told
+from experiment.errors import UserError, reported
 
 METHOD = '''\
 """$name adversarial training."""
@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m methods.new", description=__doc__.partition("\n")[0])
     parser.add_argument("name", metavar="NAME", help="a letter, then a-z, 0-9 and _")
     name = parser.parse_args(arguments).name
-    with told("new method"):
+    with reported("new method"):
         write(name)
     print(f"methods/{name}/ trains as it stands; check it with `pytest tests/contract -k {name}`")
     print(f"and name it in a suite: - {{label: {name}, method: {name}}}")

@@ -5,9 +5,8 @@ import importlib
 
 import pytest
 
+from experiment.provenance import ROOMS
 from experiment.suite import ROOT
-
-ROOMS = ("experiment", "methods", "training", "evaluation")
 
 
 def has_main(path) -> bool:
@@ -23,7 +22,7 @@ COMMANDS = [
 
 
 def test_the_commands_are_those_that_readme_tells_of_and_more():
-    assert {"training.run", "evaluation.run", "evaluation.readme", "training.steps", "experiment.data"} <= set(COMMANDS)
+    assert {"training.run", "evaluation.run", "reporting.readme", "steps.replay", "experiment.data"} <= set(COMMANDS)
 
 
 @pytest.mark.fault("input")

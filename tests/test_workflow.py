@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from experiment.lock import turn
+from experiment.lock import exclusive
+from experiment.provenance import ROOMS
 
 ROOT = Path(__file__).resolve().parent.parent
 CIFAR10 = ROOT / "data" / "cifar-10-batches-py"
-PARTS = ("Snakefile", "CITATION.cff", "configs", "profiles", "experiment", "methods", "training", "evaluation")
+PARTS = ("Snakefile", "CITATION.cff", "configs", "profiles", "rules", *ROOMS)
 TINY = {
     "suite": "tiny",
     "datasets": ["digits"],
@@ -231,7 +232,7 @@ def test_the_smoke_suite_trains_and_attacks_the_real_network_on_real_images(tmp_
 def test_two_snakemakes_do_not_work_on_one_suite_at_a_time(tmp_path):
     project = Project(tmp_path)
     project.suite()
-    with turn(project.folder / "results" / "tiny" / ".lock"):
+    with exclusive(project.folder / "results" / "tiny" / ".lock"):
         done = project.snakemake()
     assert done.returncode != 0
     assert "another process is at work on results/tiny" in done.stdout

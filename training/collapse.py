@@ -13,7 +13,7 @@ GAP = 0.15  # what FGSM accuracy must be above PGD accuracy by, in either case
 SHARE = 1 / 3  # of the run's best FGSM accuracy, which its best PGD accuracy stays below: the run never was robust
 
 
-class Watch:
+class CollapseDetector:
     """Watches the validation accuracies of a run, epoch by epoch.
 
     guessing: the accuracy of a network that always says the same, which no attack lowers. PGD accuracies up to it show

@@ -16,11 +16,11 @@ import torch
 
 import methods
 from experiment import provenance, record, slots, weights
+from experiment.consistency import reason_to_train
 from experiment.data import sha256, train_validation_split
-from experiment.errors import UserError, told
+from experiment.errors import UserError, reported
 from experiment.files import open_own, write_atomically
-from experiment.lock import turn
-from experiment.protocol import reason_to_train
+from experiment.lock import exclusive
 from experiment.quantity import threads
 from experiment.suite import Run, Suite
 from training import disturbance
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
     parser.add_argument("--threads", type=threads, help="CPU threads at most; default: PyTorch's own choice")
     options = parser.parse_args(arguments)
-    with told(options.run):
+    with reported(options.run):
         suite = Suite.load(options.suite)
         torch.set_num_threads(
             min(t for t in (options.threads, suite.resolved["threads"], torch.get_num_threads()) if t)
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
         methods.check([{"label": run.variant, **run.spec}])
         print(f"train     {run.folder}", flush=True)
         folder = options.results / suite.name / run.folder
-        with turn(folder / ".lock"):
+        with exclusive(folder / ".lock"):
             if is_trained(run, folder):
                 summary = "it was already, as the suite says; nothing is done"
             else:

@@ -8,17 +8,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+import steps
 from experiment import models, precision, provenance
 from experiment.data import DATASETS
 from experiment.errors import UserError
-from experiment.maker import maker
-from experiment.threat import THREATS
+from experiment.fingerprint import fingerprint
+from experiment.threats import THREATS
 from methods import load
-from training import checkpoint, steps
+from training import checkpoint
 from training.batches import Batches, seeded
-from training.capture import CudaGraphs, Minibatches
 from training.clock import Clock
-from training.collapse import Watch
+from training.collapse import CollapseDetector
+from training.cuda_graphs import CudaGraphs, Minibatches
 from training.learner import Learner, Passes
 from training.lr import cycles_momentum, learning_rate, momentum
 from training.sgd import SGD
@@ -34,7 +35,7 @@ class Trainer:
     spec: a resolved run (experiment.suite.Run.spec); split: (train images, train labels, validation images,
     validation labels) as uint8 and int64 tensors; resume: the folder that checkpoints go to every
     `checkpoint_seconds`; log: called with a line of text after every epoch; recorder: given the device and the
-    generator of noise, what records minibatches (training.capture), or None to train them step by step.
+    generator of noise, what records minibatches (training.cuda_graphs), or None to train them step by step.
     A checkpoint that is damaged, or was made by other code or hardware or for another spec, is not gone on from.
     """
 
@@ -75,14 +76,16 @@ class Trainer:
             bf16=self.precision == "bf16",
         )
         self.clock = Clock(device)
-        self.watch = Watch(guessing=1 / dataset.classes)
+        self.watch = CollapseDetector(guessing=1 / dataset.classes)
         self.rows: list[dict] = []  # one an epoch, the columns of epochs.csv
         self.best: dict | None = None  # epoch, PGD accuracy and weights of the best checkpoint so far
         self.status, self.status_epoch, self.status_reason = "ok", None, None
         self.parts, self.started = 1, provenance.now()
         self.starts_anew: str | None = None  # why, where there is a checkpoint that is not gone on from
         self._identity = {"spec": spec, "method": provenance.method_sha256(spec["method"])}
-        self._identity |= maker(device, self.precision, "experiment/**/*.py", "training/**/*.py", "methods/*.py")
+        self._identity |= fingerprint(
+            device, self.precision, "experiment/**/*.py", "steps/*.py", "training/**/*.py", "methods/*.py"
+        )
         self._epoch = self._batch = 0
         self._sums = torch.zeros(3, dtype=torch.float64, device=device)
         self._at_epoch_start = (0.0, 0.0, asdict(Passes()))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from experiment.pgd import attack
-from experiment.threat import LinfThreat
+from experiment.threats import LinfThreat
 
 BATCH_SIZE = 500
 

@@ -8,9 +8,12 @@ from experiment.suite import ROOT
 
 MAY_IMPORT = {
     "experiment": {"experiment"},
-    "methods": {"experiment", "methods"},
-    "training": {"experiment", "methods", "training"},
+    "steps": {"experiment", "steps"},
+    "methods": {"experiment", "steps", "methods"},
+    "training": {"experiment", "steps", "methods", "training"},
     "evaluation": {"experiment", "evaluation"},
+    "analysis": {"experiment", "analysis"},
+    "reporting": {"experiment", "evaluation", "analysis", "reporting"},
 }
 
 
@@ -40,11 +43,11 @@ def test_a_room_imports_only_the_rooms_before_it(room):
     "source",
     [
         "import training",
-        "import json, training.steps as s",
-        "from training import steps",
+        "import json, training.learner as s",
+        "from training import learner",
         "from training.learner import Learner",
-        "def f():\n    from training import steps",
-        "importlib.import_module('training.steps')",
+        "def f():\n    from training import learner",
+        "importlib.import_module('training.learner')",
         "import_module(f'training.{name}')",
     ],
 )

@@ -28,7 +28,7 @@ print(json.dumps(loaded))
 @pytest.fixture(scope="module")
 def loaded():
     """By method, the files of the modules that its import loads beside those that were there."""
-    command = [sys.executable, "-c", "import torch, experiment.threat, experiment.effort\n" + LOADED, *methods.names()]
+    command = [sys.executable, "-c", "import torch, experiment.threats, experiment.effort\n" + LOADED, *methods.names()]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
     return json.loads(done.stdout)
 

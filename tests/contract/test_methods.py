@@ -32,12 +32,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import methods
+import steps
 from experiment import models
 from experiment.effort import Effort
 from experiment.errors import UserError
 from experiment.suite import ROOT, method_defaults
-from experiment.threat import TOLERANCE
-from training import steps
+from experiment.threats import TOLERANCE
 
 
 def global_state():

@@ -1,4 +1,4 @@
-"""What every steps rule must do; its author writes none of it. The rules are those that `training.steps` names."""
+"""What every steps rule must do; its author writes none of it. The rules are those that `steps` names."""
 
 import ast
 import inspect
@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import methods
+import steps
 from experiment.errors import UserError
 from experiment.suite import ROOT, Suite
-from training import steps
-from training.steps import Statistics, StepsRule
+from steps import Statistics, StepsRule
 
 EPS, EPOCHS = 0.1, 12
 every_rule = pytest.mark.parametrize("name", steps.RULES)
@@ -144,7 +144,9 @@ def test_resumed_at_any_epoch_from_its_state_it_goes_on_as_if_never_interrupted(
 
 
 def test_rules_are_pure_python():
-    tree = ast.parse((ROOT / "training" / "steps.py").read_text())
-    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    trees = [ast.parse(path.read_text()) for path in (ROOT / "steps").glob("*.py")]
+    imported = {
+        alias.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    }
+    imported |= {node.module for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert not {name for name in imported if name.partition(".")[0] in ("torch", "numpy")}

@@ -7,7 +7,7 @@ from session import BATCH, Session, every_method, minibatches_of, random_minibat
 from methods import Method
 
 
-class Watch:
+class CollapseDetector:
     """Raises when the network or its momentum changes while neither the optimizer nor a batch norm is at work."""
 
     def __init__(self, session: Session):
@@ -38,7 +38,7 @@ class Watch:
 
 
 def assert_the_optimizer_alone_changes_the_network(session):
-    watch = Watch(session)
+    watch = CollapseDetector(session)
     for minibatch in minibatches_of(session):
         session.train(*minibatch)
         watch.look()

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from evaluation import autoattack, searching
+from evaluation import autoattack, fast_inference
 from evaluation.attacks import attack, verify
 from experiment import pgd
 from experiment.suite import Suite
-from experiment.threat import LinfThreat
+from experiment.threats import LinfThreat
 
 EPS = 0.1
 GRADIENT_ATTACKS = ["fgsm", "pgd-4", "margin-4"]
@@ -200,7 +200,7 @@ def test_a_package_that_claims_too_much_is_not_believed(monkeypatch):
 
 
 def searching_on(monkeypatch, network):
-    monkeypatch.setattr(searching, "searched", lambda *_: network)
+    monkeypatch.setattr(fast_inference, "searched", lambda *_: network)
 
 
 class Contrary(nn.Module):

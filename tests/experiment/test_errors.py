@@ -7,14 +7,14 @@ import threading
 
 import pytest
 
-from experiment.errors import told
+from experiment.errors import reported
 from experiment.suite import ROOT
 
 JOB = """
 import signal, sys, time
-from experiment.errors import told
+from experiment.errors import reported
 {before}
-with told("digits/pgd-7/seed0"):
+with reported("digits/pgd-7/seed0"):
     try:
         print("begun", flush=True)
         time.sleep(60)
@@ -51,7 +51,7 @@ def test_signals_mean_afterwards_what_they_meant_before_and_other_threads_leave_
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
     def work():
-        with told("job"):
+        with reported("job"):
             pass
 
     work()

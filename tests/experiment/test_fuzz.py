@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import methods
+import steps
 from evaluation.run import chunk_seed
 from experiment import schema
 from experiment.errors import UserError
 from experiment.suite import ROOT, Suite, method_defaults
 from methods.new import DEFAULTS
-from training import steps
-from training.steps import Statistics
+from steps import Statistics
 
 pytestmark = pytest.mark.fault("input")
 QUICK = (ROOT / "configs" / "quick.yaml").read_bytes()

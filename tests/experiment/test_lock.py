@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from experiment.errors import UserError
-from experiment.lock import first_free, hold, turn
+from experiment.lock import any_of, exclusive, hold
 from experiment.suite import ROOT
 
 
@@ -32,7 +32,7 @@ def test_a_process_that_is_killed_leaves_no_lock(tmp_path):
 
 
 def test_a_turn_waits_for_the_one_before(tmp_path):
-    with turn(tmp_path / ".lock"), open(tmp_path / ".lock") as other, pytest.raises(BlockingIOError):
+    with exclusive(tmp_path / ".lock"), open(tmp_path / ".lock") as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with open(tmp_path / ".lock") as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -42,18 +42,18 @@ def test_a_job_that_waits_for_its_turn_says_so_once(tmp_path, capsys):
     with open(tmp_path / ".lock", "w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         threading.Timer(1.5, lambda: fcntl.flock(other, fcntl.LOCK_UN)).start()
-        with turn(tmp_path / ".lock"):
+        with exclusive(tmp_path / ".lock"):
             pass
     assert capsys.readouterr().out == f"waiting for another process to finish its work on {tmp_path}\n"
 
 
 def test_of_several_locks_the_first_that_is_free_is_held(tmp_path, capsys):
     paths = [tmp_path / name for name in "abc"]
-    with first_free(paths, "one") as first, first_free(paths, "one") as second:
+    with any_of(paths, "one") as first, any_of(paths, "one") as second:
         assert (first, second) == (0, 1)
-        with first_free(paths, "one") as third:
+        with any_of(paths, "one") as third:
             assert third == 2
-    with first_free(paths, "one") as first:
+    with any_of(paths, "one") as first:
         assert first == 0
     assert capsys.readouterr().out == ""
 
@@ -68,7 +68,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.fault("file")
-@pytest.mark.parametrize("take", [hold, turn, lambda path: first_free([path], "one")], ids=["hold", "turn", "first"])
+@pytest.mark.parametrize("take", [hold, exclusive, lambda path: any_of([path], "one")], ids=["hold", "turn", "first"])
 @pytest.mark.parametrize("there", [True, False])
 def test_a_lock_that_is_a_link_is_refused_and_what_it_points_to_stays(tmp_path, take, there):
     precious = tmp_path / "thesis.tex"
@@ -87,7 +87,7 @@ def test_a_file_where_a_lock_belongs_keeps_what_it_holds(tmp_path):
     (tmp_path / ".lock").write_text("notes")
     os.link(tmp_path / ".lock", tmp_path / "notes")
     hold(tmp_path / ".lock").close()
-    with turn(tmp_path / ".lock"):
+    with exclusive(tmp_path / ".lock"):
         pass
     assert (tmp_path / "notes").read_text() == "notes"
 

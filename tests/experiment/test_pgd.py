@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from experiment.pgd import attack, cross_entropy, margin
-from experiment.threat import LinfThreat
+from experiment.threats import LinfThreat
 
 ROUNDING = 1e-6
 CLASSES = 4

@@ -5,7 +5,7 @@ import pytest
 from experiment import provenance, sources, suite
 
 PROJECT = {
-    "experiment/threat.py": "",
+    "experiment/threats/__init__.py": "",
     "training/learner.py": "",
     "tricks.py": "",
     "unused.py": "",

@@ -7,11 +7,11 @@ import pytest
 import torch
 import yaml
 
+import benchmarks.attacks
+import benchmarks.training
 import evaluation.run
-import evaluation.sheet
-import evaluation.speed
+import reporting.examples
 import training.run
-import training.speed
 from evaluation.run import chunk_seed
 from experiment import schema
 from experiment.errors import UserError
@@ -276,9 +276,9 @@ def test_defaults_of_another_form_are_refused_with_their_file(tmp_path, monkeypa
     [
         (training.run.main, ["digits/pgd-7/seed0"]),
         (evaluation.run.main, ["digits/pgd-7/seed0", "clean"]),
-        (evaluation.sheet.main, []),
-        (training.speed.main, []),
-        (evaluation.speed.main, []),
+        (reporting.examples.main, []),
+        (benchmarks.training.main, []),
+        (benchmarks.attacks.main, []),
     ],
 )
 def test_a_number_of_threads_that_no_machine_has_is_refused_by_every_command(main, arguments, text, capsys):

@@ -14,12 +14,14 @@ import pandas as pd
 import pytest
 import yaml
 
+from experiment.provenance import ROOMS
 from experiment.suite import ROOT
 from methods import new
 
 PARTS = (
     *("Snakefile", "Makefile", "README.md", "pyproject.toml", "configs", "profiles"),
-    *("experiment", "methods", "training", "evaluation", "tests"),
+    *ROOMS,
+    "tests",
 )
 
 

@@ -12,7 +12,7 @@ import torch
 
 from experiment import models
 from experiment.effort import Effort
-from experiment.threat import LinfThreat
+from experiment.threats import LinfThreat
 from methods import load
 from training.learner import Learner
 

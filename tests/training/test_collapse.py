@@ -8,13 +8,13 @@ from experiment import weights as files
 from experiment.suite import Suite
 from training import run as training_run
 from training import trainer
-from training.collapse import Watch
+from training.collapse import CollapseDetector
 from training.validation import Accuracies
 
 
 def watched(*epochs, guessing=0.1):
     """A watch that was shown the epochs' (PGD, FGSM) accuracies, and what it said after the last."""
-    watch = Watch(guessing)
+    watch = CollapseDetector(guessing)
     said = [watch.collapsed(Accuracies(clean=0.9, fgsm=fgsm, pgd=pgd)) for pgd, fgsm in epochs]
     return watch, said[-1]
 
@@ -87,18 +87,18 @@ def test_a_run_that_never_was_robust_while_single_step_accuracy_rose_has_collaps
     ],
 )
 def test_a_weak_run_that_learns_has_not_collapsed(epochs, why):
-    watch = Watch(0.1)
+    watch = CollapseDetector(0.1)
     assert [watch.collapsed(Accuracies(0.9, fgsm, pgd)) for pgd, fgsm in epochs] == [None] * len(epochs), why
     assert watch.never_robust() is None, why
 
 
 def test_what_the_run_was_survives_an_interruption():
-    before, after = Watch(0.1), Watch(0.1)
+    before, after = CollapseDetector(0.1), CollapseDetector(0.1)
     before.collapsed(Accuracies(0.9, 0.45, 0.40))
     after.load_state_dict(json.loads(json.dumps(before.state_dict())))
     assert after.collapsed(Accuracies(0.9, 0.80, 0.01))
-    assert not Watch(0.1).collapsed(Accuracies(0.9, 0.80, 0.01))
-    before, after = watched((0.0, 0.1), (0.0, 0.5))[0], Watch(0.1)
+    assert not CollapseDetector(0.1).collapsed(Accuracies(0.9, 0.80, 0.01))
+    before, after = watched((0.0, 0.1), (0.0, 0.5))[0], CollapseDetector(0.1)
     after.load_state_dict(json.loads(json.dumps(before.state_dict())))
     assert (
         after.never_robust()

@@ -11,7 +11,7 @@ import methods
 from experiment.data import train_validation_split
 from methods import load
 from training import trainer
-from training.capture import CudaGraphs
+from training.cuda_graphs import CudaGraphs
 from training.trainer import Trainer
 
 pytestmark = pytest.mark.needs_gpu

@@ -17,8 +17,9 @@ import torch
 import yaml
 
 import methods
+import steps
 from experiment.suite import ROOT
-from training import checkpoint, steps, trainer
+from training import checkpoint, trainer
 from training import run as training_run
 from training.clock import Clock
 from training.disturbance import Load

@@ -1,0 +1,1 @@
+"""From the records that runs and evaluations leave to numbers."""

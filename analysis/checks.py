@@ -1,0 +1,127 @@
+"""Signs that a run's robust accuracy is not to be believed; a run with any of them is `suspect`.
+
+Three kinds, all from records alone:
+
+- A network that learnt nothing. Its clean accuracy is that of guessing, and so are its robust ones: a mean with it in
+  describes no network.
+- Attacks that disagree. On the same images (the first n that both had) a stronger attack must not leave more images
+  robust than a weaker one, up to half a point: clean >= fgsm >= pgd-K, margin-K >= autoattack, and among pgd-K, as
+  among margin-K, by K. Nor may PGD or margin PGD leave over ten points more than AutoAttack, which looks past masked
+  gradients (Croce & Hein, 2020; Athalye et al., 2018).
+- What an attack warned of. Every flag stays in the record, in runs.csv and under the table. It also makes the run
+  suspect unless it cannot matter: dead units give healthy networks a few points of zero gradient, and on a hundred
+  images Square is said to have improved on the others when it broke one. So zero gradients count above 5 % of a batch
+  and Square's gain above half a point. Adversarial images outside the threat model and successes that the network
+  itself does not confirm are no sample of anything but faults: they count above the half point or one image.
+
+The images are a sample, and one of them must not make a run suspect: what is compared with a threshold is so by a test
+at 5 % that on all images it would be above it, paired by image where two attacks are compared.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import permutations
+
+import numpy as np
+
+from analysis.statistics import LEVEL, gap_p, share_p
+from experiment.data import DATASETS
+
+TOLERANCE = 0.005  # of the images
+MASKED_GAP = 0.10
+GUESSING = 1.25  # times the accuracy of a network that always says the same
+ZERO_GRADIENTS = 0.05  # of a batch
+KINDS = {"clean": 0, "fgsm": 1, "pgd": 2, "margin": 2, "autoattack": 3}  # from weak to strong
+
+
+def suspicions(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndarray]) -> list[str]:
+    """Why the run behind these evaluations is suspect, a phrase a reason; [] where nothing speaks against it.
+
+    evaluations: the records that have an accuracy, by attack; verdicts: (images,) bool of the same, in test-set order.
+    """
+    return [
+        *_guessing(evaluations, verdicts),
+        *_disorder(evaluations, verdicts),
+        *_masked(evaluations, verdicts),
+        *(
+            f"{attack} warns: {flag}"
+            for attack, evaluation in evaluations.items()
+            for flag in evaluation["flags"]
+            if matters(flag, evaluation["images"])
+        ),
+    ]
+
+
+def matters(flag: str, images: int) -> bool:
+    """Whether an attack's flag makes the accuracy over that many images doubtful; one that is not known does."""
+    if found := re.search(r"there are (\d{1,9}) points of up to (\d{1,9}) with zero gradient", flag):
+        batch = min(images, int(found[2]))
+        return share_p(min(int(found[1]), batch), batch, ZERO_GRADIENTS) < LEVEL
+    if found := re.search(r"Square Attack has decreased the robust accuracy of (\d{1,3}(?:\.\d+)?)%", flag):
+        count = min(images, round(float(found[1]) / 100 * images))
+        return count > 1 and share_p(count, images, TOLERANCE) < LEVEL
+    if found := re.match(r"(\d{1,9}) (adversarial images outside the threat model|successes of the search) ", flag):
+        return int(found[1]) > max(1, TOLERANCE * images)
+    return True
+
+
+def _guessing(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndarray]) -> Iterator[str]:
+    if "clean" in evaluations:
+        right, chance = verdicts["clean"], 1 / DATASETS[evaluations["clean"]["dataset"]].classes
+        if right.mean() <= GUESSING * chance or share_p(int(right.sum()), len(right), chance) >= LEVEL:
+            said = f"clean accuracy is {right.mean():.1%} of {len(right)} images"
+            yield f"{said}, hardly above the {chance:.1%} of guessing"
+
+
+def _disorder(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndarray]) -> Iterator[str]:
+    for weak, strong in permutations(evaluations, 2):
+        if _is_stronger(evaluations[strong]["settings"], evaluations[weak]["settings"]):
+            above, below = _common(verdicts[weak], verdicts[strong])
+            if gap_p(below, above, TOLERANCE) < LEVEL:
+                yield (
+                    f"{strong} leaves {below.sum()} of the same {len(below)} images robust, "
+                    f"more than the {above.sum()} of the weaker {weak}"
+                )
+
+
+def _masked(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndarray]) -> Iterator[str]:
+    for kind in ("pgd", "margin") if "autoattack" in evaluations else ():
+        reaching = [
+            _common(verdicts[name], verdicts["autoattack"])
+            for name, evaluation in evaluations.items()
+            if _kind(name)[0] == kind and _reach(evaluation["settings"]) >= 1
+        ]
+        if reaching:
+            found, autoattack = min(reaching, key=lambda both: both[0].mean())
+            if gap_p(found, autoattack, MASKED_GAP) < LEVEL:
+                yield (
+                    f"{kind} leaves {found.sum()} of the same {len(found)} images robust, autoattack only "
+                    f"{autoattack.sum()}"
+                )
+
+
+def _is_stronger(one: Mapping, other: Mapping) -> bool:
+    """Whether attack `one` must find at least what `other` finds, by their settings."""
+    (kind, steps), (other_kind, other_steps) = _kind(one["name"]), _kind(other["name"])
+    if kind == other_kind:
+        further = steps > other_steps and _reach(one) >= _reach(other)
+        return further and one["restarts"] >= other["restarts"]
+    if other_kind == "fgsm" and kind in ("pgd", "margin"):
+        return _reach(one) >= 2  # from any random start to any face of the ball
+    return KINDS[kind] > KINDS[other_kind]
+
+
+def _kind(name: str) -> tuple[str, int]:
+    kind, _, steps = name.partition("-")
+    return kind, int(steps or 1)
+
+
+def _reach(settings: Mapping) -> float:
+    """How far all steps together go, in units of the radius."""
+    return _kind(settings["name"])[1] * settings["step_size"] / settings["threat"]["eps"] + 1e-9
+
+
+def _common(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The verdicts of both on the images that both had."""
+    n = min(len(one), len(other))
+    return one[:n], other[:n]

@@ -1,0 +1,174 @@
+"""Sentences that say how the numbers of a suite came about: for captions, notes and titles."""
+
+import math
+
+import pandas as pd
+
+from analysis.results import RUN, attack_names
+from experiment.data import DATASETS
+
+NOTHING = "–"
+SPREAD = f"Mean ± sample standard deviation over seeds, {NOTHING} where there is none."
+CHECKPOINTS = {"best": "the epoch of best PGD accuracy on the validation split", "last": "the last epoch"}
+OPEN_THREADS = "The suite leaves the number of CPU threads open; trained with another, weights differ."
+PUBLISHED_MPLUS = {"deat", "pgd"}  # methods under which M+ has been published, of those the suite has
+
+
+def is_mplus(variant: dict) -> bool:
+    """Whether the variant's steps follow M+, in any of its published forms."""
+    return variant["steps"]["rule"].startswith("mplus")
+
+
+def changed(resolved: dict) -> str:
+    """What is compared with its base: "M+", or "the variant" in a suite where bases are of other variants too."""
+    return "M+" if all(is_mplus(variant) for variant in resolved["variants"] if variant.get("base")) else "the variant"
+
+
+def spelled(attack: str) -> str:
+    """The attack's name as a text spells it."""
+    return {"autoattack": "AutoAttack"}.get(attack, attack)
+
+
+def format_eps(eps: float) -> str:
+    """ "8/255" where eps is a whole number of 255ths, else the number."""
+    pixels = round(eps * 255)
+    return f"{pixels}/255" if math.isclose(eps * 255, pixels, rel_tol=1e-6) else f"{eps:g}"
+
+
+def format_length(length: float, eps: float) -> str:
+    """ "0.25 eps" where the length is a round multiple of the radius, else as `format_eps` has it."""
+    multiple = length / eps
+    return f"{multiple:.4g} eps" if math.isclose(multiple, round(multiple, 2), rel_tol=1e-9) else format_eps(length)
+
+
+def describe_protocol(resolved: dict, runs: pd.DataFrame) -> str:
+    """Data, network, threat model, training, seeds, hardware and arithmetic, and what is this suite's own."""
+    training, network, threat = resolved["training"], resolved["network"], resolved["threat"]
+    norm = {"linf": "L-inf"}.get(threat["norm"], threat["norm"])
+    seeds = resolved["seeds"]
+    overrides = [
+        f"{variant['label']} has {', '.join(f'{key} {value}' for key, value in variant['training'].items())}"
+        for variant in resolved["variants"]
+        if variant["training"]
+    ]
+    mplus = dict.fromkeys(v["method"] for v in resolved["variants"] if is_mplus(v))
+    own = [method for method in mplus if method not in PUBLISHED_MPLUS]
+    trained = sorted(set((runs["hardware"] + ", in " + runs["precision"]).dropna()))
+    sentences = [
+        f"Data: {', '.join(map(_with_augmentation, resolved['datasets']))}.",
+        f"Network: {network['name']} ({network['activation']}).",
+        f"{norm} ball of eps = {format_eps(threat['eps'])}.",
+        f"{training['epochs']} epochs, batches of {training['batch_size']}, evaluated at "
+        f"{CHECKPOINTS[training['checkpoint']]}.",
+        *([f"Departures: {'; '.join(overrides)}."] if overrides else []),
+        f"{len(seeds)} seed{'s' * (len(seeds) > 1)} ({', '.join(map(str, seeds))}).",
+        f"Trained on {' and '.join(trained)}.",
+        *([OPEN_THREADS] if resolved["threads"] is None and any(" thread" in label for label in trained) else []),
+        *([f"M+ under {', '.join(own)} has no published definition; it is this suite's own."] if own else []),
+    ]
+    return " ".join(sentences)
+
+
+def _with_augmentation(dataset: str) -> str:
+    how = {"none": "not augmented", "crop": "random crops", "crop_flip": "random crops and flips"}
+    return f"{dataset} ({how[DATASETS[dataset].augmentation]})"
+
+
+def describe_attacks(resolved: dict, runs: pd.DataFrame) -> str:
+    """How many test images each attack had, its steps and restarts, and what margin-<k> is; ends in a full stop."""
+    used = runs[runs["evaluation_status"] == "ok"]
+    counts = {}
+    for dataset, rows in used.groupby("dataset", sort=False):
+        images = rows.groupby("attack", sort=False)["images"].unique()
+        counts[dataset] = ", ".join(f"{attack} {' or '.join(map(str, sorted(n)))}" for attack, n in images.items())
+    if len(set(counts.values())) == 1:
+        counts = {"": next(iter(counts.values()))}
+    shown = "; ".join(f"{dataset} {text}".strip() for dataset, text in counts.items())
+    arithmetic = f", in {' and '.join(sorted(set(used['evaluation_precision'])))}" if shown else ""
+    sentences = [f"Test images: {shown or 'none'}{arithmetic}."]
+    searches = [attack for attack in resolved["evaluation"]["attacks"] if "step_size" in attack]
+    if searches:
+        sentences.append(f"{_searches(searches, resolved['threat']['eps'])}.")
+    margins = [attack for attack in attack_names(resolved) if attack.startswith("margin-")]
+    if margins:
+        sentences.append(
+            f"{', '.join(margins)}: what papers call {', '.join(name.replace('margin', 'CW') for name in margins)}, "
+            "PGD on the margin loss (the largest other logit minus the true one) in the same ball."
+        )
+    return " ".join(sentences)
+
+
+def _searches(attacks: list[dict], eps: float) -> str:
+    """ "pgd-20, margin-20: steps of 0.25 eps, 1 restart; pgd-50: steps of 2/255, 5 restarts"."""
+    alike: dict[tuple, list[str]] = {}
+    for attack in attacks:
+        alike.setdefault((attack["step_size"], attack["restarts"]), []).append(attack["name"])
+    return "; ".join(
+        f"{', '.join(names)}: steps of {format_length(size, eps)}, {n} restart{'s' * (n > 1)}"
+        for (size, n), names in alike.items()
+    )
+
+
+def describe_runs(runs: pd.DataFrame, status: str) -> str:
+    """The runs of that status and the epoch it was seen: "fast seed 0 (epoch 9), seed 2 (epoch 18)"; "" for none."""
+    several = runs["dataset"].nunique() > 1
+    found = runs[runs["status"] == status].drop_duplicates(RUN)
+    variants = []
+    for (dataset, variant), rows in found.groupby(["dataset", "variant"], sort=False):
+        seeds = [
+            f"seed {run.seed}" + ("" if pd.isna(run.status_epoch) else f" (epoch {run.status_epoch})")
+            for run in rows.itertuples()
+        ]
+        variants.append(f"{f'{dataset} ' if several else ''}{variant} {', '.join(seeds)}")
+    return "; ".join(variants)
+
+
+def describe_suspects(runs: pd.DataFrame) -> list[str]:
+    """A sentence for each run that attacks gave reason to doubt: "Suspect: fast seed 0 (...)."."""
+    return [
+        f"Suspect: {run.variant} seed {run.seed} ({run.dataset}): {run.suspect}." for run in suspects(runs).itertuples()
+    ]
+
+
+def suspects(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row for each run that is suspect."""
+    return runs[runs["suspect"] != ""].drop_duplicates(RUN)
+
+
+def describe_sources(runs: pd.DataFrame) -> list[str]:
+    """A sentence for each thing that records should share and do not: sources, packages, hardware of training."""
+    trained, evaluated = runs.drop_duplicates(RUN), runs[runs["evaluation_engine_sha256"].notna()]
+    engines = pd.concat([trained["engine_sha256"], evaluated["evaluation_engine_sha256"]])
+    packages = pd.concat([trained["packages"], evaluated["evaluation_packages"]])
+    sentences = []
+    if engines.nunique() > 1:
+        sentences.append(f"Made by different versions of this suite's own source: {_counted(engines.str[:12])}.")
+    for method, rows in trained.groupby("method", sort=False):
+        if rows["method_sha256"].nunique() > 1:
+            sentences.append(
+                f"Made by different versions of the method {method}: {_counted(rows['method_sha256'].str[:12])}."
+            )
+    for column, split in (("data_sha256", "training"), ("evaluation_data_sha256", "test")):
+        for dataset, rows in runs.groupby("dataset", sort=False):
+            found = rows.drop_duplicates(RUN)[column] if column == "data_sha256" else rows[column].dropna()
+            if found.nunique() > 1:
+                sentences.append(f"The {split} images of {dataset} were not the same: {_counted(found.str[:12])}.")
+    if packages.nunique() > 1:
+        versions = [set(text.split(", ")) for text in packages]
+        shared = set.intersection(*versions)
+        different = pd.Series([", ".join(sorted(found - shared)) for found in versions])
+        sentences.append(f"Made with different package versions: {_counted(different)}.")
+    if trained["hardware"].nunique() > 1:
+        kinds = trained.groupby(["dataset", "variant"], sort=False)["hardware"].nunique()
+        mixed = dict.fromkeys(variant for (_, variant), count in kinds.items() if count > 1)
+        who = f"runs of {', '.join(mixed)}" if mixed else "variants"
+        sentences.append(
+            f"Weights depend on hardware and threads, and {who} were trained on different ones: "
+            f"{_counted(trained['hardware'])}."
+        )
+    return sentences
+
+
+def _counted(values: pd.Series) -> str:
+    """ "a (12 records), b (1 record)"."""
+    return "; ".join(f"{value} ({n} record{'s' * (n > 1)})" for value, n in values.value_counts(sort=False).items())

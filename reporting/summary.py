@@ -1,0 +1,150 @@
+"""A suite's answer in three sentences made from its numbers: what M+ changes, what is on the front, what to doubt."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from analysis.results import RUN, headline_attack
+from analysis.timing import disturbed
+from reporting.captions import changed, describe_runs, suspects
+from reporting.effect import mplus_effect
+from reporting.formatting import signed
+from reporting.plots.pareto import standings
+
+NAMED = 5  # names in a row; more are counted
+PHRASES = {  # by the verdict on accuracy
+    "equivalent": "{names} {is_are} equivalent within {margin}",
+    "weaker": "{names} {is_are} weaker ({points})",
+    "stronger": "{names} {is_are} stronger ({points})",
+    "inconclusive": "for {names} neither a difference nor equivalence within {margin} is shown",
+    "collapsed": "{names} {is_are} not judged, as runs of a pair collapsed",
+    "untested": "{names} {is_are} untested, which would take two seeds on the same images",
+    "": "{names} {is_are} without a pair of runs",
+}
+
+
+def answer(resolved: dict, runs: pd.DataFrame) -> list[str]:
+    """Three sentences in plain text: what M+ changes, which variants are on the front, what must not be read into it.
+
+    resolved, runs: as for `reporting.tables.build`.
+    """
+    effects = mplus_effect(resolved, runs).data
+    return [_mplus(resolved, effects), _front(resolved, runs), _doubts(resolved, runs, effects)]
+
+
+def _mplus(resolved: dict, effects: pd.DataFrame) -> str:
+    if effects.empty:
+        return "No variant of this suite names a base, so that it does not say what M+ changes."
+    where = f"On {_listed(resolved['datasets'])}"
+    if not effects["n"].any():
+        return f"{where}, no M+ variant and its base are a pair of finished runs, so that nothing is compared."
+    attack, margin = headline_attack(resolved), resolved["evaluation"]["equivalence_margin"]
+    cheaper = effects[effects["cost_verdict"].str.startswith("cheaper")]
+    shown = (cheaper["cost_verdict"] == "cheaper") & ~cheaper["seconds_speedup_disturbed"].astype(bool)
+    faster = cheaper.loc[shown, "seconds_speedup_mean"].dropna()
+    sizes = [
+        f"{of}{_range(f'{value:.1f}' for value in sorted(values))} times {word}"
+        for values, word, of in (
+            (cheaper["passes_speedup_mean"].dropna(), "fewer", ""),
+            (faster, "faster", f"{len(faster)} of them " if len(faster) < len(cheaper) else ""),
+        )
+        if len(values)
+    ]
+    cost = f"{changed(resolved)} saves passes in {len(cheaper)} of {_counted(len(effects), 'comparison')}"
+    cost += f" ({', '.join(sizes)})" if sizes else ""
+    phrases = []
+    for verdict, phrase in PHRASES.items():
+        rows = effects[effects["robustness_verdict"] == verdict]
+        if len(rows):
+            points = _range(signed(value, 1) for value in sorted(rows[f"{attack}_points_mean"]))
+            words = {"points": f"{points} points", "margin": f"{margin:g} point{'s' * (margin != 1)}"}
+            words |= {"names": _names(resolved, rows), "is_are": "are" if len(rows) > 1 else "is"}
+            phrases.append(phrase.format(**words))
+    return f"{where}, {cost}; under {attack}, {'; '.join(phrases)}."
+
+
+def _front(resolved: dict, runs: pd.DataFrame) -> str:
+    attack, parts, partial = headline_attack(resolved), [], []
+    for dataset, rows in runs[runs["attack"] == attack].groupby("dataset", sort=False):
+        found = standings(resolved, rows, "data_passes")
+        best = found[found["front"]].sort_values("cost")
+        if len(best):
+            shown = best if len(best) <= NAMED else best.iloc[[0, -1]]
+            points = [f"{row.Index} ({row.percent:.1f} % for {row.cost:.3g} passes)" for row in shown.itertuples()]
+            if len(best) > NAMED:
+                points.insert(1, f"{len(best) - 2} between them")
+            parts.append(_listed(points) + (f" on {dataset}" if len(resolved["datasets"]) > 1 else ""))
+            partial += rows.loc[rows["variant"].isin(best.index) & (rows["partial_passes"] > 0), "variant"].tolist()
+    if not parts:
+        return f"No variant has all its runs sound and evaluated by {attack}, so that there is no front to speak of."
+    names = _listed(dict.fromkeys(partial))
+    more = f"; {names} took passes through the first layer besides, which are not counted" if partial else ""
+    unsure = " (neighbours may change places)" if len(resolved["variants"]) > 1 else ""
+    return f"On the front of mean {attack} accuracy against passes{unsure}: {'; '.join(parts)}{more}."
+
+
+def _doubts(resolved: dict, runs: pd.DataFrame, effects: pd.DataFrame) -> str:
+    attack, seeds = headline_attack(resolved), len(resolved["seeds"])
+    attacked = runs[(runs["attack"] == attack) & (runs["evaluation_status"] == "ok")]
+    counts = " or ".join(f"{count:,}" for count in sorted(attacked["images"].unique())) or "no"
+    doubts = [f"All of this rests on {_seeds(resolved, attacked)} and {counts} test images"]
+    if not effects.empty:
+        judged = effects[effects["robustness_verdict"] != "collapsed"]
+        width = (judged[f"{attack}_points_high"] - judged[f"{attack}_points_low"]).median()
+        if width == width:  # there is an interval
+            doubts[0] += f", which tell a typical difference to ± {width / 2:.1f} points"
+    trained = runs.drop_duplicates(RUN)
+    for status in ("collapsed", "diverged"):
+        if count := int((trained["status"] == status).sum()):
+            names = f" ({describe_runs(runs, status)})" if count <= NAMED else ""
+            doubts.append(f"{_counted(count, 'run')} {status}{names}")
+    if count := len(suspects(runs)):
+        doubts.append(
+            f"{_counted(count, 'run')} {'are' if count > 1 else 'is'} suspect, perhaps less robust than found"
+        )
+    if count := len(disturbed(runs)):
+        doubts.append(
+            f"{count} of {_counted(len(trained), 'run')} {'were' if count > 1 else 'was'} timed on a machine busy with "
+            f"other work, and no speed-up is claimed from {'them' if count > 1 else 'it'}"
+        )
+    if count := len(resolved["datasets"]) * len(resolved["variants"]) * seeds - len(trained):
+        doubts.append(f"{_counted(count, 'run')} {'are' if count > 1 else 'is'} missing")
+    if count := int((runs["evaluation_status"] == "missing").sum()):
+        doubts.append(f"{_counted(count, 'evaluation')} {'are' if count > 1 else 'is'} missing")
+    hardware = sorted(set(runs["hardware"]))
+    if len(hardware) == 1:
+        doubts.append(f"seconds are those of {hardware[0]} and of no other machine")
+    else:
+        doubts.append(f"seconds are of {len(hardware)} kinds of hardware and compare only within one")
+    return "; ".join(doubts) + "."
+
+
+def _seeds(resolved: dict, attacked: pd.DataFrame) -> str:
+    """ "3 seeds", or "1 to 3 seeds" where not all variants were attacked at as many."""
+    found = attacked.groupby(["dataset", "variant"])["seed"].nunique().tolist()
+    found += [0] * (len(resolved["datasets"]) * len(resolved["variants"]) - len(found))
+    least, most = min(found), max(found)
+    if not most:
+        return "no seed"
+    return _counted(most, "seed") if least == most else f"{least} to {_counted(most, 'seed')}"
+
+
+def _names(resolved: dict, rows: pd.DataFrame) -> str:
+    several = len(resolved["datasets"]) > 1
+    names = [f"{row.variant} on {row.dataset}" if several else row.variant for row in rows.itertuples()]
+    return _listed(names) if len(names) <= NAMED else f"{len(names)} comparisons"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count > 1)}"
+
+
+def _range(texts: Iterable[str]) -> str:
+    """ "1.8 to 4.1" from sorted numbers, "1.8" where the ends read the same."""
+    first, last = (texts := list(texts))[0], texts[-1]
+    return first if first == last else f"{first} to {last}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    *most, last = names or [""]
+    return f"{', '.join(most)} and {last}" if most else last

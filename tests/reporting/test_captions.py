@@ -1,0 +1,56 @@
+"""What captions say of the attacks: everything that a reader needs to run them again."""
+
+import pandas as pd
+import pytest
+
+from reporting.captions import describe_attacks, format_length
+
+RUNS = pd.DataFrame(
+    {
+        "dataset": ["digits"] * 2,
+        "attack": ["pgd-20", "autoattack"],
+        "images": [360, 128],
+        "evaluation_status": "ok",
+        "evaluation_precision": "fp32",
+    }
+)
+
+
+def described(*attacks, eps=8 / 255):
+    return describe_attacks({"threat": {"eps": eps}, "evaluation": {"attacks": list(attacks)}}, RUNS)
+
+
+def searching(name, size, restarts=1):
+    return {"name": name, "step_size": size, "restarts": restarts, "seed": 0, "images": None}
+
+
+@pytest.mark.fault("weak")
+def test_step_size_and_restarts_of_every_search_are_said_once():
+    text = described(
+        {"name": "clean", "images": None},
+        searching("pgd-20", 2 / 255),
+        searching("margin-20", 2 / 255),
+        searching("pgd-50", 1 / 255, 10),
+        {"name": "autoattack", "images": None, "seed": 0},
+    )
+    assert "pgd-20, margin-20: steps of 0.25 eps, 1 restart; pgd-50: steps of 1/255, 10 restarts." in text
+
+
+@pytest.mark.fault("weak")
+def test_a_suite_without_such_attacks_says_nothing_of_steps():
+    assert "steps" not in described({"name": "clean", "images": None}, {"name": "autoattack", "images": None})
+
+
+@pytest.mark.parametrize(
+    ("length", "eps", "shown"),
+    [
+        (0.025, 0.1, "0.25 eps"),
+        (2 / 255, 8 / 255, "0.25 eps"),
+        (8 / 255, 8 / 255, "1 eps"),
+        (3 / 255, 7 / 255, "3/255"),
+        (0.007, 0.03, "0.007"),
+        (1.25 * 0.3, 0.3, "1.25 eps"),
+    ],
+)
+def test_a_length_is_a_round_multiple_of_the_radius_or_a_number_of_255ths(length, eps, shown):
+    assert format_length(length, eps) == shown

@@ -1,0 +1,103 @@
+"""A method at work, and what an observer outside its learner sees of it."""
+
+import pytest
+import torch
+
+import methods
+import steps
+from experiment import models
+from experiment.suite import Suite
+from experiment.threats import THREATS
+from training.batches import seeded
+from training.learner import Learner
+
+EPOCHS, MINIBATCHES, BATCH = 4, 2, 4
+SHAPE = (1, 8, 8)
+MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
+
+every_method = pytest.mark.parametrize("method", methods.names())
+every_rule = pytest.mark.parametrize("rule", steps.RULES)
+
+
+def resolved(method, rule="constant"):
+    """The specification of a run of a suite that says no more than the method and the rule."""
+    suite = Suite.from_mapping(
+        {
+            "suite": "contract",
+            "datasets": ["digits"],
+            "network": {"name": "small_cnn"},
+            "threat": {"eps": 0.1},
+            "training": {"epochs": EPOCHS, "batch_size": BATCH, "lr": 0.01, "validation_images": 997},
+            "evaluation": {"attacks": ["clean"]},
+            "seeds": [0],
+            "variants": [{"label": "it", "method": method, "steps": {"rule": rule}}],
+        }
+    )
+    methods.check(suite.resolved["variants"])
+    return next(suite.runs()).spec
+
+
+def build_network(name="small_cnn", shape=SHAPE):
+    return models.build(name, classes=10, shape=shape, mean=MEAN[: shape[0]], std=STD[: shape[0]], seed=0)
+
+
+def random_minibatches(shape=SHAPE, batch=BATCH, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(MINIBATCHES):
+        images = torch.rand(batch, *shape, generator=generator)
+        images[images < 0.05], images[images > 0.95] = 0, 1
+        yield images, torch.randint(0, 10, (batch,), generator=generator)
+
+
+class Session:
+    """A method with a learner, and what an observer outside the learner counts and sees of the network."""
+
+    def __init__(self, method, rule="constant", network=None, device="cpu"):
+        spec = resolved(method, rule)
+        eps = spec["threat"]["eps"]
+        self.rule = steps.build(spec["steps"], eps=eps, epochs=EPOCHS)
+        noise = seeded("cpu", 0, 1) if device == "cpu" else None
+        self.threat = THREATS[spec["threat"]["norm"]](eps, noise)
+        self.method = methods.load(method)(self.threat, **spec["options"])
+        self.network = (network or build_network()).to(device).train()
+        optimizer = torch.optim.SGD(self.network.parameters(), lr=1.0, momentum=0.9, weight_decay=5e-4)
+        self.learner = Learner(self.network, optimizer, magnitude=self.rule.magnitude_of)
+        self.updates = 0
+        self.counts = dict.fromkeys(["first_forwards", "forwards", "first_backwards", "backwards"], 0)
+        self.shown = []  # to the network, since the minibatch began
+        optimizer.register_step_post_hook(lambda *_: self._count_update())
+        self.network.first_layer.register_forward_pre_hook(lambda _, inputs: self.shown.append(inputs[0].detach()))
+        self._count(self.network.first_layer, "first_forwards", "first_backwards")
+        self._count(self.network.classifier, "forwards", "backwards")
+
+    def _count_update(self):
+        self.updates += 1
+
+    def _count(self, module, forwards, backwards):
+        def arrived(gradient):
+            self.counts[backwards] += 1
+
+        def left(module, inputs, output):
+            self.counts[forwards] += 1
+            if output.requires_grad:
+                output.register_hook(arrived)
+
+        module.register_forward_hook(left)
+
+    def train(self, images, labels, effort):
+        self.shown.clear()
+        self.learner.begin_batch(labels, lambda update: 0.01)
+        self.method.train_batch(self.learner, images, labels, effort)
+
+    def assert_passes_counted(self):
+        """What the learner counted is what the observer saw, and something was."""
+        passes, counts = self.learner.passes, self.counts
+        assert passes.updates == self.updates > 0
+        assert passes.forwards == counts["forwards"] > 0
+        assert passes.backwards == counts["backwards"] > 0
+        assert passes.partial_forwards == counts["first_forwards"] - counts["forwards"]
+        assert passes.partial_backwards == counts["first_backwards"] - counts["backwards"]
+
+
+def minibatches_of(session):
+    return [(images, labels, session.rule.effort_for(0)) for images, labels in random_minibatches()]
