@@ -10,13 +10,12 @@ FRACTION = re.compile(r"([+-]?[0-9]{1,15})/([0-9]{1,15})")
 MOST_THREADS = 1024
 
 
-def quantity(value, where: str, eps: float | None = None) -> float:
+def as_quantity(value, eps: float | None = None) -> float:
     """The number that `value` stands for.
 
     value: int, float, or a string such as "8/255", "5e-4" and, where `eps` is given, "1.25 eps".
-    where: the key it was written under, for the error message.
     eps: the radius of the ball in pixel units ([0, 1]), where lengths relative to it make sense.
-    Raises UserError when it is no finite number.
+    Raises ValueError, which says what would be right, when it is no finite number.
     """
     text = "" if isinstance(value, bool) else str(value).strip()
     scale = 1.0
@@ -29,8 +28,24 @@ def quantity(value, where: str, eps: float | None = None) -> float:
         number = math.nan
     if not math.isfinite(number):
         relative = ', or a multiple of the radius such as "0.25 eps"' if eps is not None else ""
-        raise UserError(f"{where} is {shown(value)}; it must be a number such as 0.1 or 8/255{relative}")
+        raise ValueError(f"it must be a number such as 0.1 or 8/255{relative}")
     return number
+
+
+def as_length(value, eps: float | None = None) -> float:
+    """A quantity in pixel units, in which an image's values go from 0 to 1, or in units of eps. Raises ValueError."""
+    number = as_quantity(value, eps)
+    if not 0 < number <= 1:
+        raise ValueError("it is in pixel units and must lie in (0, 1], such as 8/255")
+    return number
+
+
+def quantity(value, where: str, eps: float | None = None) -> float:
+    """As `as_quantity`, of what is written under the key `where`. Raises UserError."""
+    try:
+        return as_quantity(value, eps)
+    except ValueError as error:
+        raise UserError(f"{where} is {shown(value)}; {error}") from None
 
 
 def positive(value, where: str) -> float:
@@ -42,11 +57,12 @@ def positive(value, where: str) -> float:
 
 
 def length(value, where: str, eps: float | None = None) -> float:
-    """A quantity in pixel units, in which an image's values go from 0 to 1, or in units of eps. Raises UserError."""
+    """As `as_length`, of what is written under the key `where`. Raises UserError."""
     number = quantity(value, where, eps)
-    if not 0 < number <= 1:
-        raise UserError(f"{where} is {number:g}; it is in pixel units and must lie in (0, 1], such as 8/255")
-    return number
+    try:
+        return as_length(number)
+    except ValueError as error:
+        raise UserError(f"{where} is {number:g}; {error}") from None
 
 
 def count(text: str) -> int:

@@ -1,8 +1,12 @@
 """The same steps in every epoch."""
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from experiment.effort import Effort
+from experiment.fields import StepSize
 from steps.rule import StepsRule
 
 
@@ -10,8 +14,8 @@ from steps.rule import StepsRule
 class Constant(StepsRule):
     """The same effort in every epoch."""
 
-    steps: int
-    step_size: float
+    steps: Annotated[int, Field(ge=0, description="Adversarial iterations in every epoch.")]
+    step_size: StepSize
 
-    def effort_for(self, epoch):
+    def effort_for(self, epoch: int) -> Effort:
         return Effort(self.steps, self.step_size)

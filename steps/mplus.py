@@ -1,11 +1,18 @@
 """M+: the gradient's magnitude says when one more step is worth it; its later form."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from experiment.effort import Effort
-from steps.rule import StepsRule
+from experiment.fields import First, Most, Positive, StepSize
+from steps.rule import Statistics, StepsRule
 
-GUARD = {"help": "no growth after an epoch whose magnitude is more than twice the last one's at the same n"}
+GUARD = (
+    "Not the authors'; no growth after an epoch whose magnitude is more than twice that of the epoch before at the "
+    "same number of steps, as in catastrophic overfitting. The threshold stays; the next epoch is judged anew."
+)
 
 
 @dataclass
@@ -21,19 +28,19 @@ class GradientMagnitude(StepsRule):
     judged anew, against M(e): if M stays high without doubling again, n grows then, one epoch late.
     """
 
-    first: int
-    most: int
-    gamma: float
-    step_size: float
+    first: First
+    most: Most
+    gamma: Annotated[Positive, Field(description="The threshold is gamma times the magnitude at the last growth.")]
+    step_size: StepSize
     eps: float
-    guard: bool = field(default=False, metadata=GUARD)
+    guard: Annotated[bool, Field(description=GUARD)] = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.n = self.first
         self.threshold: float | None = None
         self.previous: float | None = None  # M of the epoch before, None where its n was another
 
-    def end_epoch(self, epoch, statistics):
+    def end_epoch(self, epoch: int, statistics: Statistics) -> None:
         n, magnitude = self.n, statistics.magnitude
         if epoch == 0:
             self.n = min(n + 1, self.most)
@@ -52,7 +59,7 @@ class GradientMagnitude(StepsRule):
         """Whether the guard is on and M has jumped as it does in catastrophic overfitting."""
         return self.guard and self.previous is not None and magnitude > 2 * self.previous
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         return {"n": self.n, "threshold": self.threshold, "previous": self.previous}
 
 
@@ -62,5 +69,5 @@ class MPlus(GradientMagnitude):
 
     magnitude_of = "update"
 
-    def effort_for(self, epoch):
+    def effort_for(self, epoch: int) -> Effort:
         return Effort(self.n, max(self.eps / self.n, self.step_size) if self.n else self.step_size)

@@ -1,11 +1,14 @@
 """M+ as it made the paper's Table 1."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from experiment.effort import Effort
 from steps.mplus import GradientMagnitude
 
-HOST = {"help": "force growth until step_size * n >= eps"}
+HOST = "Whether growth is forced until step_size * n >= eps."
 
 
 @dataclass
@@ -16,12 +19,12 @@ class MPlus2021(GradientMagnitude):
     if need be.
     """
 
-    host: bool = field(default=False, metadata=HOST)
+    host: Annotated[bool, Field(description=HOST)] = False
 
     magnitude_of = "attack"
 
-    def effort_for(self, epoch):
+    def effort_for(self, epoch: int) -> Effort:
         return Effort(self.n, self.step_size)
 
-    def forced(self):
+    def forced(self) -> bool:
         return self.host and self.step_size * self.n < self.eps * (1 - 1e-9)  # 4 steps of eps/4 are enough

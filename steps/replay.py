@@ -6,11 +6,14 @@ python -m steps.replay mplus-2021 --first 1 --most 8 --gamma 1.01 --step-size 10
 import argparse
 import math
 import sys
-from dataclasses import MISSING, fields
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from experiment import plugins
 from experiment.errors import UserError
-from experiment.quantity import quantity
+from experiment.fields import sentence
+from experiment.quantity import length
 from steps import RULES
 from steps.rule import Statistics, StepsRule
 
@@ -25,36 +28,32 @@ def replay(rule: StepsRule, magnitudes: list[float]) -> list[int]:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m steps.replay", description="Replay magnitudes through a rule.")
     rules = parser.add_subparsers(dest="rule", required=True)
     for name, cls in RULES.items():
         if cls.magnitude_of is None:
             continue
-        options = rules.add_parser(name, help=cls.__doc__.partition("\n")[0])
-        for parameter in fields(cls):
-            flag = "--" + parameter.name.replace("_", "-")
-            if parameter.type is bool:
-                options.add_argument(flag, action="store_true", help=parameter.metadata["help"])
-            else:
-                kind = int if parameter.type is int else str
-                options.add_argument(flag, type=kind, required=parameter.default is MISSING)
+        options = rules.add_parser(name, help=(cls.__doc__ or "").partition("\n")[0])
+        for key, field in plugins.parameters("steps", name).model_fields.items():
+            flag = "--" + key.replace("_", "-")
+            if field.annotation is bool:
+                options.add_argument(flag, action="store_true", help=field.description)
+            elif key != "rule":
+                kind = int if field.annotation is int else str
+                options.add_argument(flag, type=kind, required=field.is_required(), help=field.description)
+        options.add_argument("--eps", required=True, help="Radius of the ball in pixel units, such as 8/255.")
         options.add_argument("file", type=Path, metavar="FILE", help="magnitudes, one an epoch, one a line")
     chosen = vars(parser.parse_args(arguments))
     try:
-        file, rule = chosen.pop("file"), RULES[chosen.pop("rule")]
-        eps = quantity(chosen["eps"], "--eps")
-        numbers = {
-            key: quantity(text, "--" + key.replace("_", "-"), eps if key == "step_size" else None)
-            for key, text in chosen.items()
-            if isinstance(text, str)
-        }
-        if not 0 <= chosen["first"] <= chosen["most"]:
-            raise UserError(f"--first {chosen['first']} must lie between 0 and --most, which is {chosen['most']}")
-        for key, number in numbers.items():
-            if not 0 < number <= (1 if key == "eps" else math.inf):
-                raise UserError(f"--{key.replace('_', '-')} is {number:g}; it must be above 0, and eps at most 1")
+        file, eps = chosen.pop("file"), length(chosen.pop("eps"), "--eps")
+        try:
+            found = plugins.validated("steps", chosen, {"eps": eps})
+        except ValidationError as error:
+            raise sentence(error, lambda loc: f"--{loc[0]}".replace("_", "-") if loc else chosen["rule"]) from None
         magnitudes = read_magnitudes(file)
-        print("\n".join(map(str, replay(rule(**{**chosen, **numbers}), magnitudes))))
+        rule = plugins.made("steps", found, eps=eps, epochs=len(magnitudes))
+        print("\n".join(map(str, replay(rule, magnitudes))))
     except UserError as error:
         sys.exit(f"error: {error}")
 

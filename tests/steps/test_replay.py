@@ -85,10 +85,10 @@ def test_the_command_names_the_option_that_is_no_number(tmp_path):
 @pytest.mark.parametrize(
     ("option", "value", "says"),
     [
-        ("--first", "9", "--first 9 must lie between 0 and --most, which is 8"),
-        ("--first", "-1", "--first -1"),
-        ("--gamma", "0", "--gamma is 0"),
-        ("--step-size", "0/255", "--step-size is 0"),
+        ("--first", "9", "mplus has first 9, above most, 8"),
+        ("--first", "-1", "--first is -1"),
+        ("--gamma", "0", "--gamma is '0'"),
+        ("--step-size", "0/255", "--step-size is '0/255'"),
         ("--eps", "8", "--eps is 8"),
     ],
 )

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import steps
+from experiment.effort import Effort
 from steps.accuracy import Accuracy
 from steps.amata import Amata
 from steps.constant import Constant
@@ -262,7 +263,7 @@ def test_guarded_growth_follows_its_definition(magnitudes, host, adaptive):
 
 def test_constant_is_constant():
     assert set(efforts(Constant(7, 0.1), 9, magnitude=float)) == {Constant(7, 0.1).effort_for(0)}
-    assert Constant(7, 0.1).effort_for(3) == steps.Effort(7, 0.1)
+    assert Constant(7, 0.1).effort_for(3) == Effort(7, 0.1)
 
 
 def test_every_adds_a_step_every_d_epochs_up_to_most():

@@ -1,0 +1,216 @@
+"""Plug-ins: what a suite names is a file (a method: a folder) of its kind's room, found by name; nothing is registered.
+
+A file defines one subclass of its kind's base. It is a dataclass whose fields are the parameters that a suite may set,
+typed as in `experiment.fields`, and does not import torch before it computes, for the Snakefile reads it at every
+start. Networks and methods are torch from top to bottom: theirs are read (`experiment.facts`) and not imported.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_type_hints
+
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo, create_model, model_validator
+from pydantic_core import CoreSchema, core_schema
+
+from experiment.errors import UserError, shown
+from experiment.facts import Facts, of_class
+from experiment.fields import Keys
+
+# An activation's name in a suite, and its class in torch.nn (softplus has beta = 1, gelu is the exact x * Phi(x)).
+ACTIVATIONS = {"relu": "ReLU", "silu": "SiLU", "gelu": "GELU", "elu": "ELU", "softplus": "Softplus"}
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Plugin:
+    """What every plug-in's class says of itself.
+
+    given: its fields that come from elsewhere in the suite, and that a suite may not set.
+    """
+
+    given: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def check(cls, parameters: Any) -> None:
+        """Raise ValueError, with what follows the parameters' key, where they do not make sense together."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of plug-in.
+
+    package: where its files are; base: module and class that they subclass; key: of a suite, under which one is named;
+    what: it is called in messages; no_plugins: further files of the folder.
+    """
+
+    package: str
+    base: tuple[str, str]
+    key: str
+    what: str
+    no_plugins: frozenset[str] = frozenset()
+    hyphens: bool = False  # in names, where files have underscores
+
+    def stem(self, name: str) -> str:
+        return name.replace("-", "_") if self.hyphens else name
+
+    def name(self, stem: str) -> str:
+        return stem.replace("_", "-") if self.hyphens else stem
+
+
+KINDS = {
+    "steps": Kind("steps", ("steps.rule", "StepsRule"), "rule", "steps rule", frozenset({"replay"}), hyphens=True),
+    "schedule": Kind("training.schedules", ("training.schedules.schedule", "Schedule"), "name", "schedule"),
+    "optimizer": Kind("training.optimizers", ("training.optimizers.optimizer", "Optimizer"), "name", "optimizer"),
+    "network": Kind("experiment.models", ("experiment.models.network", "Network"), "name", "network"),
+    "threat": Kind("experiment.threats", ("experiment.threats.threat", "Threat"), "norm", "norm"),
+    "attack": Kind("evaluation.attacks", ("evaluation.attacks.attack", "Attack"), "name", "attack"),
+}
+
+
+def names(kind: str) -> list[str]:
+    """The plug-ins of a kind, as a suite names them."""
+    of = KINDS[kind]
+    left_out = {"__init__", of.base[0].rpartition(".")[2], *of.no_plugins}
+    return sorted(of.name(path.stem) for path in _folder(of).glob("*.py") if path.stem not in left_out)
+
+
+@cache
+def load(kind: str, name: str) -> type[Any]:
+    """The class of a plug-in.
+
+    Raises UserError where there is none of that name, its file cannot be imported, or it defines none or several.
+    """
+    of = KINDS[kind]
+    if not isinstance(name, str) or name not in names(kind):
+        raise UserError(f"{of.what} {shown(name)} is not known; there are {', '.join(names(kind))}")
+    where = f"{of.package}.{of.stem(name)}"
+    file = f"{where.replace('.', '/')}.py"
+    base = getattr(importlib.import_module(of.base[0]), of.base[1])
+    try:
+        module = importlib.import_module(where)
+    except (Exception, SystemExit) as error:  # whatever a plug-in's file raises is the user's to read in one line
+        raise UserError(f"{file} cannot be imported: {type(error).__name__}: {error}") from error
+    found = [
+        member
+        for member in vars(module).values()
+        if isinstance(member, type) and issubclass(member, base) and member.__module__ == where
+    ]
+    found = [cls for cls in found if not any(other is not cls and issubclass(other, cls) for other in found)]
+    if len(found) != 1:
+        raise UserError(f"{file} defines {len(found)} plug-ins of {of.base[1]}; it must define exactly one")
+    return found[0]
+
+
+@cache
+def parameters(kind: str, name: str) -> type[Keys]:
+    """What a suite may say of a plug-in, as a pydantic model; the plug-in's name is its first key."""
+    if kind == "network":
+        return _of_network(name)
+    cls, key = load(kind, name), KINDS[kind].key
+    hints = get_type_hints(cls, include_extras=True)
+    fields: dict[str, Any] = {key: (Literal[name], Field(description=_first_sentence(cls)))}
+    for field in dataclasses.fields(cls):
+        if field.name not in cls.given and field.name != key:
+            default: Any = ... if field.default is dataclasses.MISSING else field.default
+            if field.default_factory is not dataclasses.MISSING:
+                default = Field(default_factory=field.default_factory)
+            fields[field.name] = (hints[field.name], default)
+
+    def sensible(self: Keys) -> Keys:
+        cls.check(self)
+        return self
+
+    return create_model(
+        f"{kind}:{name}",
+        __base__=Keys,
+        __doc__=_first_sentence(cls),
+        __validators__={"sensible": model_validator(mode="after")(sensible)},
+        **fields,
+    )
+
+
+def facts_of(kind: str, name: str) -> Facts:
+    """What the class of a network or method says of itself, without importing it. Raises UserError."""
+    of = KINDS[kind]
+    if not isinstance(name, str) or name not in names(kind):
+        raise UserError(f"{of.what} {shown(name)} is not known; there are {', '.join(names(kind))}")
+    return of_class(ROOT, _folder(of) / f"{of.stem(name)}.py", of.base[1])
+
+
+def _of_network(name: str) -> type[Keys]:
+    found = facts_of("network", name)
+    fields: dict[str, Any] = {
+        "name": (Literal[name], Field(description="A module of experiment/models/.")),
+        "activation": (
+            Literal[tuple(ACTIVATIONS)],
+            Field(default="relu", description="Replaces every activation (smooth adversarial training)."),
+        ),
+    }
+    for argument, (kind, default) in found.arguments.items():
+        least, most = found.attributes.get("ranges", {}).get(argument, (None, None))
+        fields[argument] = (
+            kind,
+            Field(default=default, ge=least, le=most, description=f"See experiment/models/{name}.py."),
+        )
+    return create_model(f"network:{name}", __base__=Keys, **fields)
+
+
+def validated(kind: str, value: Any, context: dict[str, Any] | None, default: str | None = None) -> Keys:
+    """The parameters that a mapping of a suite holds, which names its plug-in or means `default`.
+
+    Raises ValueError (pydantic's among them) where they cannot be used.
+    """
+    of = KINDS[kind]
+    if not isinstance(value, Mapping):
+        raise ValueError(f"it must be a mapping that names the {of.what} as `{of.key}`")
+    if (name := value.get(of.key, default)) is None:
+        raise ValueError(f"has no `{of.key}`; there are {', '.join(names(kind))}")
+    try:
+        model = parameters(kind, name) if isinstance(name, str) else load(kind, name)
+    except UserError as error:
+        raise ValueError(f"has {error}" if "is not known" in str(error) else f"is {shown(name)}; {error}") from None
+    return model.model_validate({**value, of.key: name}, context=context)
+
+
+def made(kind: str, found: Keys, **given: Any) -> Any:
+    """The plug-in itself, with the parameters of a suite and what is given from elsewhere."""
+    cls = load(kind, getattr(found, KINDS[kind].key))
+    wanted = {field.name for field in dataclasses.fields(cls)}
+    values = {name: getattr(found, name) for name in type(found).model_fields} | given
+    return cls(**{name: value for name, value in values.items() if name in wanted})
+
+
+@dataclasses.dataclass(frozen=True)
+class Plugged:
+    """Annotates a field of the suite that holds a plug-in's parameters. default: the plug-in where none is named."""
+
+    kind: str
+    default: str | None = None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def validate(value: Any, info: ValidationInfo) -> Keys:
+            if isinstance(value, Keys):
+                return value
+            return validated(self.kind, value, info.context, self.default)
+
+        return core_schema.with_info_plain_validator_function(
+            validate, serialization=core_schema.plain_serializer_function_ser_schema(lambda found: found.model_dump())
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        choices = [parameters(self.kind, name).model_json_schema() for name in names(self.kind)]
+        if self.default is not None:
+            for choice in choices:
+                if choice["properties"][KINDS[self.kind].key]["const"] == self.default:
+                    choice["required"] = [key for key in choice["required"] if key != KINDS[self.kind].key]
+        return {"oneOf": choices}
+
+
+def _folder(of: Kind) -> Path:
+    return ROOT.joinpath(*of.package.split("."))
+
+
+def _first_sentence(cls: type) -> str:
+    return " ".join((cls.__doc__ or "").split("\n\n")[0].split())

@@ -1,0 +1,1 @@
+"""Optimizers. Each is a file here (optimizer.py has their base)."""
