@@ -3,19 +3,26 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: env results test crosscheck readme method speed
+.PHONY: env results test lint crosscheck readme method speed
 results: env
 	$(BIN)/snakemake
 
 test: env
 	$(BIN)/python -m pytest
 
+lint: env
+	$(BIN)/ruff check --quiet
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/snakefmt --check --quiet Snakefile rules
+	$(BIN)/mypy
+	$(BIN)/python .ci/snakemake_lint.py
+
 crosscheck: env
 	$(BIN)/python -m pytest -m crosscheck
 
 env: $(VENV)/.ready
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(VENV)/.ready: pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0])'
 	@echo "Setting up $(VENV) (a few minutes the first time)"
 	$(PYTHON) -m venv $(VENV)

@@ -260,12 +260,6 @@ def test_the_citation_is_a_valid_citation_file_of_this_version(resolved, folder)
     assert f"version = {{{project['version']}}}" in text
 
 
-def test_templates_come_with_the_package():
-    shipped = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["reporting"]
-    files = {path for pattern in shipped for path in (ROOT / "reporting").glob(pattern)}
-    assert {path for path in (ROOT / "reporting" / "templates").iterdir() if path.is_file()} <= files
-
-
 def test_a_suite_of_hundreds_of_runs_leaves_room_for_its_plots_in_ten_megabytes(tmp_path):
     methods = list(VARIANTS.items())
     many = {f"{label}-{n}": (*rest[:2], None, *rest[3:]) for n in range(3) for label, rest in methods[:7]}
