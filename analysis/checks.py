@@ -25,7 +25,7 @@ from itertools import permutations
 import numpy as np
 
 from analysis.statistics import LEVEL, gap_p, share_p
-from experiment.data import DATASETS
+from experiment import data
 
 TOLERANCE = 0.005  # of the images
 MASKED_GAP = 0.10
@@ -67,7 +67,7 @@ def matters(flag: str, images: int) -> bool:
 
 def _guessing(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndarray]) -> Iterator[str]:
     if "clean" in evaluations:
-        right, chance = verdicts["clean"], 1 / DATASETS[evaluations["clean"]["dataset"]].classes
+        right, chance = verdicts["clean"], 1 / data.dataset(evaluations["clean"]["dataset"]).classes
         if right.mean() <= GUESSING * chance or share_p(int(right.sum()), len(right), chance) >= LEVEL:
             said = f"clean accuracy is {right.mean():.1%} of {len(right)} images"
             yield f"{said}, hardly above the {chance:.1%} of guessing"

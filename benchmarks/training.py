@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.bare import BareLoop, backwards
 from benchmarks.usual import UsualLoop, loader
 from experiment import models, precision, provenance, slots
-from experiment.data import DATASETS, train_validation_split
+from experiment.data import dataset, train_validation_split
 from experiment.errors import reported
 from experiment.files import write_atomically
 from experiment.quantity import count, threads
@@ -59,7 +59,7 @@ class Bench:
         self.run, self._split, self._device, self._scratch = run, split, device, scratch
         images, labels, *_ = split
         training = run.spec["training"]
-        self.batch_size, augmentation = training["batch_size"], DATASETS[run.dataset].augmentation
+        self.batch_size, augmentation = training["batch_size"], dataset(run.dataset).augmentation
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         trainer = self._trainer(COUNTED_IMAGES)
         self._method_state: dict[str, Tensor] = {}

@@ -4,8 +4,7 @@ import copy
 from collections.abc import Mapping
 from pathlib import Path
 
-from experiment import provenance, record, schema
-from experiment.data import PREPARED_SHA256
+from experiment import data, provenance, record, schema
 from experiment.errors import UserError, shown
 from experiment.suite import Run, Suite, attack_schema
 from experiment.verdicts import check_evaluates, read_verdicts
@@ -25,7 +24,7 @@ def read(path: Path, expected: Mapping) -> dict:
 
 def of_data(dataset: str, split: str) -> dict[str, str]:
     """What a record must say of its data: the digest of the data set's split, where that is known."""
-    known = PREPARED_SHA256.get((dataset, split))
+    known = data.dataset(dataset).sha256.get(split)
     return {"data_sha256": known} if known else {}
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from experiment.errors import UserError
 from experiment.files import write_atomically
 
-MIRRORS = Path(__file__).with_name("mirrors.yaml")
 TIMEOUT = 30.0  # seconds without a byte after which a mirror has failed
 # A host that throttles would hold up a first run for an hour while the next mirror serves the same bytes in seconds.
 TRIAL_SECONDS, TRIAL_BYTES = 20.0, 5_000_000
@@ -23,6 +22,9 @@ LARGEST = 200_000_000  # bytes; the largest archive, SVHN's training images, has
 @dataclass(frozen=True)
 class Archive:
     """A file as its publisher distributes it.
+
+    Those of the data sets are torchvision's lists again, because importing torchvision takes seconds; a test holds the
+    two equal.
 
     name: its name at the publisher and at every mirror.
     md5: the publisher's checksum. MD5 tells damage, not malice; it is what the publishers give.
@@ -46,62 +48,6 @@ class Archive:
         return self.contents or {self.path: self.md5}
 
 
-def _fashion_mnist(name: str, md5: str, unpacked_md5: str) -> Archive:
-    folder = "FashionMNIST/raw"
-    return Archive(f"{name}.gz", md5, folder, {f"{folder}/{name}": unpacked_md5})
-
-
-# A copy of torchvision's lists, because importing torchvision takes seconds; a test holds the two equal. Only the MD5s
-# of Fashion-MNIST's unpacked files are not in torchvision: they are those of the unpacked official archives.
-ARCHIVES: dict[str, tuple[Archive, ...]] = {
-    "digits": (),
-    "fashion_mnist": (
-        _fashion_mnist(
-            "train-images-idx3-ubyte", "8d4fb7e6c68d591d4c3dfef9ec88bf0d", "f4a8712d7a061bf5bd6d2ca38dc4d50a"
-        ),
-        _fashion_mnist(
-            "train-labels-idx1-ubyte", "25c81989df183df01b3e8a0aad5dffbe", "9018921c3c673c538a1fc5bad174d6f9"
-        ),
-        _fashion_mnist(
-            "t10k-images-idx3-ubyte", "bef4ecab320f06d8554ea6380940ec79", "8181f5470baa50b63fa0f6fddb340f0a"
-        ),
-        _fashion_mnist(
-            "t10k-labels-idx1-ubyte", "bb300cfdad3c16e7a12a480ee83cd310", "15d484375f8d13e6eb1aabb0c3f46965"
-        ),
-    ),
-    "cifar10": (
-        Archive(
-            "cifar-10-python.tar.gz",
-            "c58f30108f718f92721af3b95e74349a",
-            contents={
-                "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
-                "cifar-10-batches-py/data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-                "cifar-10-batches-py/data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-                "cifar-10-batches-py/data_batch_4": "634d18415352ddfa80567beed471001a",
-                "cifar-10-batches-py/data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-                "cifar-10-batches-py/test_batch": "40351d587109b95175f43aff81a1287e",
-                "cifar-10-batches-py/batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
-            },
-        ),
-    ),
-    "cifar100": (
-        Archive(
-            "cifar-100-python.tar.gz",
-            "eb9058c3a382ffc7106e4002c42a8d85",
-            contents={
-                "cifar-100-python/train": "16019d7e3df5f24257cddd939b257f8d",
-                "cifar-100-python/test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
-                "cifar-100-python/meta": "7973b15100ade9c7d40fb424638fde48",
-            },
-        ),
-    ),
-    "svhn": (
-        Archive("train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373"),
-        Archive("test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3"),
-    ),
-}
-
-
 class MirrorError(Exception):
     """A mirror did not serve the file; the text is the reason."""
 
@@ -110,36 +56,37 @@ class SlowMirrorError(MirrorError):
     """A mirror serves, but slowly."""
 
 
-def verify_raw(name: str, data_dir: str | Path) -> None:
-    """Check the raw files of the data set `name` that are present; absent ones are no error.
+def verify_raw(archives: Sequence[Archive], data_dir: str | Path) -> None:
+    """Check the raw files of a data set's archives that are present; absent ones are no error.
 
     Reads every raw file once (under a second for CIFAR-10), imports nothing heavy.
     Raises UserError when one is damaged, or is no file that can be read.
     """
-    for archive in ARCHIVES[name]:
+    for archive in archives:
         for path, md5 in archive.raw_files.items():
             _check(Path(data_dir) / path, md5)
         if _incomplete(archive, data_dir):
             _check(Path(data_dir) / archive.path, archive.md5)
 
 
-def missing_raw(name: str, data_dir: str | Path) -> list[str]:
-    """The raw files of the data set `name` that are not there, as paths relative to the data folder."""
-    raw = [path for archive in ARCHIVES[name] for path in archive.raw_files]
+def missing_raw(archives: Sequence[Archive], data_dir: str | Path) -> list[str]:
+    """The raw files of a data set's archives that are not there, as paths relative to the data folder."""
+    raw = [path for archive in archives for path in archive.raw_files]
     return [path for path in raw if not (Path(data_dir) / path).is_file()]
 
 
-def fetch(name: str, data_dir: str | Path, mirrors: Sequence[str] = ()) -> None:
-    """Make every raw file of the data set `name` present, from its archives, which are downloaded where absent.
+def fetch(archives: Sequence[Archive], data_dir: str | Path, mirrors: Sequence[str]) -> None:
+    """Make every raw file of a data set present, from its archives, which are downloaded where absent.
 
     What is already there must have passed `verify_raw`; what is put there has passed the same check before.
-    mirrors: addresses of folders that hold the archives, tried before those of mirrors.yaml.
+    mirrors: addresses of folders that hold the archives, tried in turn. One that is slow from the start is left for
+        the next one and returned to when no other has the file.
     Raises UserError when an archive is absent and no mirror serves it.
     """
-    needed = [archive for archive in ARCHIVES[name] if _incomplete(archive, data_dir)]
+    needed = [archive for archive in archives if _incomplete(archive, data_dir)]
     absent = [archive for archive in needed if not (Path(data_dir) / archive.path).is_file()]
     for position, archive in enumerate(absent):
-        content = _download(archive, [*mirrors, *_known_mirrors(name)])
+        content = _download(archive, mirrors)
         if content is None:
             raise UserError(_all_failed(absent[position:], data_dir))
         write_atomically(Path(data_dir) / archive.path, content)
@@ -171,12 +118,6 @@ def _check(path: Path, expected: str) -> None:
 
 def _incomplete(archive: Archive, data_dir: str | Path) -> bool:
     return not all((Path(data_dir) / path).is_file() for path in archive.raw_files)
-
-
-def _known_mirrors(name: str) -> list[str]:
-    import yaml
-
-    return yaml.safe_load(MIRRORS.read_text())[name]
 
 
 def _all_failed(archives: Sequence[Archive], data_dir: str | Path) -> str:

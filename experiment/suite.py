@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiment import models, schema
-from experiment.data import DATASETS, load_split, prepared_file
-from experiment.download import verify_raw
+from experiment import data, models, schema
 from experiment.errors import UserError, shown
 from experiment.quantity import length, positive, quantity
 
@@ -86,20 +84,16 @@ class Suite:
 
     def data_file(self, dataset: str, split: str) -> Path:
         """The prepared file of a split, "train" or "test"."""
-        return prepared_file(dataset, split, self.data_dir)
+        return data.prepared_file(dataset, split, self.data_dir)
 
     def load_split(self, dataset: str, split: str) -> tuple["Tensor", "Tensor"]:
         """Images and labels of a split, as `experiment.data.load_split` gives them."""
-        return load_split(dataset, split, self.data_dir)
+        return data.load_split(dataset, split, self.data_dir)
 
     def check_files(self) -> None:
         """Raise UserError if a data file that is there is damaged; what is not there is made or downloaded later."""
         for dataset in self.datasets:
-            prepared = [split for split in ("train", "test") if self.data_file(dataset, split).exists()]
-            for split in prepared:
-                self.load_split(dataset, split)
-            if len(prepared) < 2:
-                verify_raw(dataset, self.data_dir)
+            data.check(dataset, self.data_dir)
 
     def run(self, folder: str) -> Run:
         """The run whose files lie in `folder`, such as "digits/pgd-7/seed0"."""
@@ -159,7 +153,7 @@ def _check_names(suite: dict) -> None:
         Path(suite["data_dir"]).expanduser()
     except RuntimeError:
         raise UserError(f"data_dir is {shown(suite['data_dir'])}; the home that it begins with is not known") from None
-    known_datasets, known_networks = sorted(DATASETS), sorted(models.names())
+    known_datasets, known_networks = data.names(), sorted(models.names())
     _unique(suite["datasets"], "datasets")
     _unique(suite["seeds"], "seeds")
     _unique([variant["label"] for variant in suite["variants"]], "variants: label")
@@ -175,7 +169,7 @@ def _check_names(suite: dict) -> None:
         known = ", ".join(models.ACTIVATIONS)
         raise UserError(f"activation {suite['network']['activation']!r} is not known; the activations are {known}")
     for dataset in suite["datasets"]:
-        models.check_shape(suite["network"]["name"], DATASETS[dataset].shape)
+        models.check_shape(suite["network"]["name"], data.dataset(dataset).shape)
     labels = {variant["label"]: variant for variant in suite["variants"]}
     for variant in suite["variants"]:
         base = variant.get("base")
@@ -223,7 +217,7 @@ def _resolve_training(training: dict, where: str, datasets: list[str]) -> None:
                 f"negative, and must be below momentum, {training['momentum']:g}"
             )
     for dataset in datasets:
-        available = DATASETS[dataset].train_images
+        available = data.dataset(dataset).train_images
         images = training["max_train_images"] or available - training["validation_images"]
         if images < 1 or images + training["validation_images"] > available:
             raise UserError(

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 
 from analysis.results import RUN, attack_names
-from experiment.data import DATASETS
+from experiment import data
 
 NOTHING = "–"
 SPREAD = f"Mean ± sample standard deviation over seeds, {NOTHING} where there is none."
@@ -71,7 +71,7 @@ def describe_protocol(resolved: dict, runs: pd.DataFrame) -> str:
 
 def _with_augmentation(dataset: str) -> str:
     how = {"none": "not augmented", "crop": "random crops", "crop_flip": "random crops and flips"}
-    return f"{dataset} ({how[DATASETS[dataset].augmentation]})"
+    return f"{dataset} ({how[data.dataset(dataset).augmentation]})"
 
 
 def describe_attacks(resolved: dict, runs: pd.DataFrame) -> str:

@@ -11,7 +11,7 @@ from analysis.published import Match, differences, matches, read_published
 from analysis.results import RUN
 from analysis.statistics import Summary, paired_interval, summarize
 from analysis.timing import MARK, left_out, timed
-from experiment.data import DATASETS
+from experiment import data
 from reporting.captions import NOTHING, SPREAD, describe_protocol, describe_runs, describe_sources
 from reporting.formatting import Table, make_table, plus_minus, signed
 
@@ -27,22 +27,22 @@ def literature(resolved: dict, runs: pd.DataFrame) -> Table:
 
     resolved, runs: as for `reporting.tables.build`. Raises UserError where published.csv cannot be used.
     """
-    data, shown, letters, titles, matched = [], [], {}, {}, set()
+    lines, shown, letters, titles, matched = [], [], {}, {}, set()
     for match in matches(resolved, runs, *read_published()):
         matched.add((match.identity["dataset"], match.identity["variant"]))
         differ = differences(resolved, match)
         for line in [*_lines(match, "all"), *_lines(match, "not collapsed")]:
             phrases = [*differ, *_of_quantity(resolved, match, line)]
-            data.append({**match.identity, **line, "differs": "; ".join(phrases)})
+            lines.append({**match.identity, **line, "differs": "; ".join(phrases)})
             marks = sorted(letters.setdefault(phrase, len(letters)) for phrase in phrases)
-            shown.append(_cells(resolved, data[-1], ", ".join(map(_letter, marks))))
+            shown.append(_cells(resolved, lines[-1], ", ".join(map(_letter, marks))))
             seeds = match.source["seeds"]
             titles[line["source"]] = f"{match.source['title']} {match.source['url']}, {seeds} seed{'s' * (seeds > 1)}."
-    if not data:
+    if not lines:
         return dataclasses.replace(make_table("literature", [NONE], [], [], []), data=pd.DataFrame(columns=DATA))
     notes = [f"{_letter(index)}: {phrase}." for phrase, index in letters.items()]
     notes += [f"{source}: {title}" for source, title in titles.items()]
-    return make_table("literature", _caption(resolved, runs), notes + _notes(resolved, runs, matched), data, shown)
+    return make_table("literature", _caption(resolved, runs), notes + _notes(resolved, runs, matched), lines, shown)
 
 
 def _notes(resolved: dict, runs: pd.DataFrame, matched: set[tuple[str, str]]) -> list[str]:
@@ -111,7 +111,7 @@ def _of_quantity(resolved: dict, match: Match, line: dict) -> list[str]:
         return [f"hardware {line['published_hardware']}", *busy] if line["quantity"] == "minutes" else []
     settings = next(a for a in resolved["evaluation"]["attacks"] if a["name"] == line["quantity"])
     images = match.ours.loc[match.ours["attack"] == line["quantity"], "images"].max()
-    all_images = DATASETS[match.identity["dataset"]].test_images
+    all_images = data.dataset(match.identity["dataset"]).test_images
     found = [f"our {line['quantity']} on {images} of {all_images} test images"] if images < all_images else []
     if line["quantity"].startswith(("pgd-", "margin-")):
         if settings["restarts"] > 1:

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 import steps
-from experiment import models, precision, provenance
-from experiment.data import DATASETS
+from experiment import data, models, precision, provenance
 from experiment.errors import UserError
 from experiment.fingerprint import fingerprint
 from experiment.threats import THREATS
@@ -49,7 +48,12 @@ class Trainer:
         log=print,
         recorder=lambda device, generator: CudaGraphs(device, generator) if device.type == "cuda" else None,
     ):
-        training, dataset, eps, seed = spec["training"], DATASETS[spec["dataset"]], spec["threat"]["eps"], spec["seed"]
+        training, dataset, eps, seed = (
+            spec["training"],
+            data.dataset(spec["dataset"]),
+            spec["threat"]["eps"],
+            spec["seed"],
+        )
         self.spec, self.device, self._resume, self._log = spec, device, resume, log
         self._checkpoint_seconds = checkpoint_seconds
         train_images, train_labels, self._val_images, self._val_labels = (tensor.to(device) for tensor in split)

@@ -10,7 +10,7 @@ import pkgutil
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from experiment.data import DATASETS
+from experiment import data
 from experiment.errors import UserError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def build(
 
 def of_run(spec: Mapping) -> Network:
     """The network that a resolved run (experiment.suite.Run.spec) starts from, as `build` makes it."""
-    dataset, network = DATASETS[spec["dataset"]], spec["network"]
+    dataset, network = data.dataset(spec["dataset"]), spec["network"]
     return build(
         network["name"],
         classes=dataset.classes,

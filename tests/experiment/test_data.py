@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from experiment import data
-from experiment.data import DATASETS, load_split, main, prepare, prepared_file, train_validation_split
-from experiment.download import ARCHIVES, Archive, verify_raw
+from experiment.data import dataset, load_split, main, names, prepare, prepared_file, train_validation_split
+from experiment.download import Archive, verify_raw
 from experiment.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +41,15 @@ def put(data_dir, content):
     path = prepared_file("digits", "test", data_dir)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
+
+
+def change(monkeypatch, name, **facts):
+    """Other facts of a data set, for the time of a test."""
+    monkeypatch.setattr(f"experiment.datasets.{name}.DATASET", replace(dataset(name), **facts))
+
+
+def save(path, images, labels):
+    data._save(path, images.numpy(), labels.numpy())
 
 
 def rows(images, labels) -> Counter:
@@ -71,15 +80,16 @@ def test_every_class_is_in_both_splits_of_digits(digits):
 
 def test_mean_and_std_are_those_of_the_training_images(digits):
     mean, std = mean_and_std(load_split("digits", "train", digits)[0])
-    assert mean == pytest.approx(DATASETS["digits"].mean, abs=1e-4)
-    assert std == pytest.approx(DATASETS["digits"].std, abs=1e-4)
+    assert mean == pytest.approx(dataset("digits").mean, abs=1e-4)
+    assert std == pytest.approx(dataset("digits").std, abs=1e-4)
 
 
 def test_every_data_set_describes_each_of_its_channels():
-    for name, dataset in DATASETS.items():
-        assert dataset.name == name
-        assert len(dataset.mean) == len(dataset.std) == dataset.shape[0]
-        assert dataset.augmentation in ("none", "crop", "crop_flip")
+    for name in names():
+        known = dataset(name)
+        assert known.name == name
+        assert len(known.mean) == len(known.std) == known.shape[0]
+        assert known.augmentation in ("none", "crop", "crop_flip")
 
 
 def test_preparing_again_gives_the_same_bytes(digits, tmp_path):
@@ -91,7 +101,7 @@ def test_preparing_again_gives_the_same_bytes(digits, tmp_path):
 
 
 def test_a_library_that_reads_other_images_is_noticed_before_they_are_written(tmp_path, monkeypatch):
-    monkeypatch.setitem(data.PREPARED_SHA256, ("digits", "test"), "0" * 64)
+    change(monkeypatch, "digits", sha256={"test": "0" * 64})
     with pytest.raises(UserError, match="digits: the test images .* SHA-256 .* instead of 0{64}.*constraints.txt"):
         prepare("digits", tmp_path)
     assert not (tmp_path / "prepared" / "digits" / "test.safetensors").exists()
@@ -192,9 +202,8 @@ def tiny_fashion_mnist(tmp_path, monkeypatch):
             packed_md5 = hashlib.md5((tmp_path / f"{name}.gz").read_bytes()).hexdigest()
             raw_file = {f"FashionMNIST/raw/{name}": hashlib.md5(raw).hexdigest()}
             archives.append(Archive(f"{name}.gz", packed_md5, "FashionMNIST/raw", raw_file))
-        monkeypatch.delitem(data.PREPARED_SHA256, ("fashion_mnist", split))
-    monkeypatch.setitem(ARCHIVES, "fashion_mnist", tuple(archives))
-    monkeypatch.setitem(DATASETS, "fashion_mnist", replace(DATASETS["fashion_mnist"], train_images=5, test_images=3))
+    facts = {"archives": tuple(archives), "mirrors": (), "sha256": {}, "train_images": 5, "test_images": 3}
+    change(monkeypatch, "fashion_mnist", **facts)
     return tmp_path.as_uri(), splits
 
 
@@ -231,7 +240,7 @@ def prepared_fashion_mnist(tiny_fashion_mnist, tmp_path):
 @pytest.mark.fault("data")
 def test_noise_in_the_place_of_data_whose_digest_is_not_known_is_refused(prepared_fashion_mnist):
     images, labels = load_split("fashion_mnist", "train", prepared_fashion_mnist)
-    data._save(prepared_file("fashion_mnist", "train", prepared_fashion_mnist), 255 - images, labels)
+    save(prepared_file("fashion_mnist", "train", prepared_fashion_mnist), 255 - images, labels)
     with pytest.raises(UserError, match="train.safetensors is not the train split of fashion_mnist: its tensors have"):
         load_split("fashion_mnist", "train", prepared_fashion_mnist)
 
@@ -245,14 +254,14 @@ def test_data_whose_digest_is_not_known_count_only_beside_the_raw_files(prepared
 
 @pytest.mark.fault("data")
 @pytest.mark.parametrize(
-    ("change", "problem"),
+    ("changed", "problem"),
     [
-        (lambda images, labels: (images[1:], labels[1:]), r"the images are torch.uint8 \(4, 1, 28, 28\) instead of"),
+        (lambda images, labels: (images[1:], labels[1:]), r"the images are uint8 \(4, 1, 28, 28\) instead of"),
         (
             lambda images, labels: (images, labels[1:]),
-            r"the labels are torch.int64 \(4,\) instead of",
+            r"the labels are int64 \(4,\) instead of",
         ),
-        (lambda images, labels: (images.float(), labels), "the images are torch.float32"),
+        (lambda images, labels: (images.float(), labels), "the images are float32"),
         (lambda images, labels: (images.repeat(1, 3, 1, 1), labels), r"\(5, 3, 28, 28\) instead of"),
         (
             lambda images, labels: (images, labels.clamp(min=10)),
@@ -261,9 +270,9 @@ def test_data_whose_digest_is_not_known_count_only_beside_the_raw_files(prepared
         (lambda images, labels: (images, labels - 20), "the labels reach from -"),
     ],
 )
-def test_images_and_labels_that_are_not_of_the_data_sets_kind_are_named(prepared_fashion_mnist, change, problem):
+def test_images_and_labels_that_are_not_of_the_data_sets_kind_are_named(prepared_fashion_mnist, changed, problem):
     images, labels = load_split("fashion_mnist", "train", prepared_fashion_mnist)
-    data._save(prepared_file("fashion_mnist", "train", prepared_fashion_mnist), *change(images, labels))
+    save(prepared_file("fashion_mnist", "train", prepared_fashion_mnist), *changed(images, labels))
     with pytest.raises(UserError, match=problem):
         load_split("fashion_mnist", "train", prepared_fashion_mnist)
 
@@ -299,7 +308,7 @@ def test_a_folder_in_the_place_of_a_data_file_is_one_sentence(prepared_fashion_m
         path.unlink()
         path.mkdir()
     with pytest.raises(UserError, match=f"{raw} cannot be read"):
-        verify_raw("fashion_mnist", prepared_fashion_mnist)
+        verify_raw(dataset("fashion_mnist").archives, prepared_fashion_mnist)
     with pytest.raises(UserError, match="train.safetensors cannot be read"):
         load_split("fashion_mnist", "train", prepared_fashion_mnist)
 
@@ -328,8 +337,8 @@ def test_cifar100_is_read_with_its_fine_labels_and_channels_first(tmp_path, monk
     for attribute, name in (("train_list", "train"), ("test_list", "test")):
         monkeypatch.setattr(CIFAR100, attribute, [[name, calculate_md5(folder / name)]])
     monkeypatch.setattr(CIFAR100, "meta", {**CIFAR100.meta, "md5": calculate_md5(folder / "meta")})
-    images, labels = data._read("cifar100", tmp_path, "train")
-    assert np.array_equal(images.numpy(), pixels.reshape(4, 3, 32, 32))
+    images, labels = data._read(dataset("cifar100"), tmp_path, "train")
+    assert np.array_equal(images, pixels.reshape(4, 3, 32, 32))
     assert labels.tolist() == [99, 0, 5, 7]
 
 
@@ -342,10 +351,10 @@ def test_svhn_is_read_with_channels_first_and_the_digit_0_as_class_0(tmp_path, m
     scipy.io.savemat(tmp_path / "test_32x32.mat", {"X": pixels, "y": np.array([[10], [1], [9], [10]], dtype=np.uint8)})
     entry = ["", "test_32x32.mat", calculate_md5(tmp_path / "test_32x32.mat")]
     monkeypatch.setattr(SVHN, "split_list", {**SVHN.split_list, "test": entry})
-    images, labels = data._read("svhn", tmp_path, "test")
+    images, labels = data._read(dataset("svhn"), tmp_path, "test")
     assert images.shape == (4, 3, 32, 32)
     assert images[2, 1, 30, 5] == pixels[30, 5, 1, 2]
-    assert (images.dtype, labels.dtype) == (torch.uint8, torch.int64)
+    assert (images.dtype, labels.dtype) == (np.uint8, np.int64)
     assert labels.tolist() == [0, 1, 9, 0]
 
 
@@ -356,8 +365,8 @@ def test_cifar10_is_prepared_with_its_published_mean_and_std(tmp_path):
     images, labels = load_split("cifar10", "train", tmp_path)
     assert labels.bincount().tolist() == [5000] * 10
     mean, std = mean_and_std(images)
-    assert mean == pytest.approx(DATASETS["cifar10"].mean, abs=1e-4)
-    assert std == pytest.approx(DATASETS["cifar10"].std, abs=1e-4)
+    assert mean == pytest.approx(dataset("cifar10").mean, abs=1e-4)
+    assert std == pytest.approx(dataset("cifar10").std, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -371,7 +380,7 @@ def test_cifar10_is_prepared_with_its_published_mean_and_std(tmp_path):
     ],
 )
 def test_what_the_user_has_to_mend_is_one_sentence(tmp_path, capsys, monkeypatch, arguments, sentence):
-    monkeypatch.setattr("experiment.download._known_mirrors", lambda name: [])
+    change(monkeypatch, "svhn", mirrors=())
     with pytest.raises(SystemExit, match=f"^error: data {arguments[0]}: {sentence}"):
         main([*arguments, "--data-dir", str(tmp_path)])
     assert capsys.readouterr().out == ""
@@ -387,14 +396,14 @@ def test_prepared_data_that_agree_with_themselves_but_are_not_the_data_set_are_r
     """As an older version of a library may have prepared them."""
     prepare("digits", tmp_path)
     images, labels = load_split("digits", "train", tmp_path)
-    data._save(prepared_file("digits", "train", tmp_path), images.flip(0), labels)
-    with pytest.raises(UserError, match=data.PREPARED_SHA256["digits", "train"]):
+    save(prepared_file("digits", "train", tmp_path), images.flip(0), labels)
+    with pytest.raises(UserError, match=dataset("digits").sha256["train"]):
         load_split("digits", "train", tmp_path)
 
 
 def test_the_module_and_its_checks_load_nothing_that_takes_seconds(tmp_path):
     program = (
-        f"import sys; from experiment.data import verify_raw; verify_raw('cifar10', {str(tmp_path)!r}); "
+        f"import sys; from experiment.data import check; check('cifar10', {str(tmp_path)!r}); "
         "print(sorted({'torch', 'torchvision', 'sklearn', 'numpy', 'scipy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -8,14 +8,14 @@ import re
 import tarfile
 import threading
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-import yaml
 
 from experiment import download
-from experiment.data import DATASETS
-from experiment.download import ARCHIVES, Archive, fetch, verify_raw
+from experiment.data import dataset, names, prepare
+from experiment.download import Archive, fetch, verify_raw
 from experiment.errors import UserError
 
 RAW = {"box/one": b"first " * 1000, "box/two": b"second"}
@@ -77,12 +77,7 @@ def server():
 
 
 @pytest.fixture(autouse=True)
-def only_the_box(monkeypatch, tmp_path):
-    """One tiny archive stands for CIFAR-10, and there are no known mirrors, so that no test uses a network."""
-    mirrors = tmp_path / "mirrors.yaml"
-    mirrors.write_text(yaml.safe_dump({name: [] for name in ARCHIVES}))
-    monkeypatch.setattr(download, "MIRRORS", mirrors)
-    monkeypatch.setitem(ARCHIVES, "cifar10", (BOX,))
+def no_proxy(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
 
 
@@ -95,31 +90,28 @@ def contents(folder) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_checksums_and_names_are_those_of_torchvision(monkeypatch):
-    monkeypatch.undo()
+def test_checksums_and_names_are_those_of_torchvision():
     from torchvision.datasets import CIFAR10, CIFAR100, SVHN, FashionMNIST
 
     for name, cls in (("cifar10", CIFAR10), ("cifar100", CIFAR100)):
-        (archive,) = ARCHIVES[name]
+        (archive,) = dataset(name).archives
         files = [*cls.train_list, *cls.test_list, (cls.meta["filename"], cls.meta["md5"])]
         assert (archive.path, archive.md5) == (cls.filename, cls.tgz_md5)
         assert archive.contents == {f"{cls.base_folder}/{file}": md5 for file, md5 in files}
-    assert [(archive.name, archive.md5) for archive in ARCHIVES["fashion_mnist"]] == FashionMNIST.resources
+    assert [(archive.name, archive.md5) for archive in dataset("fashion_mnist").archives] == FashionMNIST.resources
     folder = FashionMNIST.__name__ + "/raw/"
-    for archive in ARCHIVES["fashion_mnist"]:
+    for archive in dataset("fashion_mnist").archives:
         assert archive.path == folder + archive.name
         assert list(archive.contents) == [archive.path.removesuffix(".gz")]
     published = [tuple(SVHN.split_list[split][1:]) for split in ("train", "test")]
-    assert [(archive.path, archive.md5) for archive in ARCHIVES["svhn"]] == published
+    assert [(archive.path, archive.md5) for archive in dataset("svhn").archives] == published
 
 
-def test_every_data_set_has_archives_and_every_set_of_archives_has_mirrors_the_publisher_first(monkeypatch):
-    monkeypatch.undo()
+def test_every_data_set_with_archives_has_mirrors_the_publisher_first():
     from torchvision.datasets import CIFAR10, CIFAR100, SVHN, FashionMNIST
 
-    known = yaml.safe_load(download.MIRRORS.read_text())
-    assert set(ARCHIVES) == set(DATASETS)
-    assert set(known) == {name for name, archives in ARCHIVES.items() if archives}
+    known = {name: dataset(name).mirrors for name in names() if dataset(name).archives}
+    assert not dataset("digits").archives
     official = {
         "cifar10": CIFAR10.url,
         "cifar100": CIFAR100.url,
@@ -133,24 +125,24 @@ def test_every_data_set_has_archives_and_every_set_of_archives_has_mirrors_the_p
 
 def test_an_archive_is_downloaded_verified_and_unpacked_without_what_was_not_asked_for(server, data_dir, capsys):
     server.files["/good/box.tar.gz"] = GOOD
-    fetch("cifar10", data_dir, [f"{server.address}/good/"])
+    fetch((BOX,), data_dir, [f"{server.address}/good/"])
     assert contents(data_dir) == {**RAW, "box.tar.gz": GOOD}
     assert not (data_dir.parent / "outside").exists()
     assert "box.tar.gz: 100 %" in capsys.readouterr().err
-    verify_raw("cifar10", data_dir)
+    verify_raw((BOX,), data_dir)
 
 
 @pytest.mark.parametrize("mirror", ["good", "good/", "good/box.tar.gz"])
 def test_a_mirror_may_be_given_as_a_folder_or_as_the_archive_itself(server, data_dir, mirror):
     server.files["/good/box.tar.gz"] = GOOD
-    fetch("cifar10", data_dir, [f"{server.address}/{mirror}"])
+    fetch((BOX,), data_dir, [f"{server.address}/{mirror}"])
     assert server.asked == ["/good/box.tar.gz"]
 
 
 def test_a_folder_of_this_machine_serves_as_a_mirror(tmp_path, data_dir):
     (tmp_path / "shelf").mkdir()
     (tmp_path / "shelf" / "box.tar.gz").write_bytes(GOOD)
-    fetch("cifar10", data_dir, [(tmp_path / "shelf").as_uri()])
+    fetch((BOX,), data_dir, [(tmp_path / "shelf").as_uri()])
     assert contents(data_dir).keys() == {*RAW, "box.tar.gz"}
 
 
@@ -159,7 +151,7 @@ def test_a_mirror_that_fails_is_named_with_its_reason_and_left_for_the_next(serv
     server.files |= {"/good/box.tar.gz": GOOD, "/wrong/box.tar.gz": GOOD[:-1] + b"?", "/cut/box.tar.gz": GOOD}
     server.cut["/cut/box.tar.gz"] = len(GOOD) // 2
     mirror = {"refused": "http://127.0.0.1:9", "nonsense": "no-address"}.get(bad, f"{server.address}/{bad}")
-    fetch("cifar10", data_dir, [mirror, f"{server.address}/good"])
+    fetch((BOX,), data_dir, [mirror, f"{server.address}/good"])
     assert contents(data_dir) == {**RAW, "box.tar.gz": GOOD}
     reason = {
         "missing": "404",
@@ -171,22 +163,23 @@ def test_a_mirror_that_fails_is_named_with_its_reason_and_left_for_the_next(serv
     assert re.search(rf"box.tar.gz: not from {mirror}/box.tar.gz: .*{reason}", capsys.readouterr().err)
 
 
-def test_known_mirrors_come_after_the_given_ones(server, data_dir):
-    server.files["/known/box.tar.gz"] = GOOD
-    download.MIRRORS.write_text(yaml.safe_dump({"cifar10": [f"{server.address}/known/"]}))
-    fetch("cifar10", data_dir, [f"{server.address}/given/"])
+def test_known_mirrors_come_after_the_given_ones(server, data_dir, monkeypatch):
+    small = replace(dataset("cifar10"), archives=(BOX,), mirrors=(f"{server.address}/known/",))
+    monkeypatch.setattr("experiment.datasets.cifar10.DATASET", small)
+    with pytest.raises(UserError, match="every mirror failed"):
+        prepare("cifar10", data_dir, [f"{server.address}/given/"])
     assert server.asked == ["/given/box.tar.gz", "/known/box.tar.gz"]
 
 
 def test_a_slow_mirror_is_left_for_a_quick_one_and_returned_to_when_there_is_none(server, data_dir, monkeypatch):
     monkeypatch.setattr(download, "TRIAL_SECONDS", 0.2)
     big = hashlib.shake_256(b"incompressible").digest(20_000)
-    monkeypatch.setitem(ARCHIVES, "cifar10", (Archive("big.mat", md5(big)),))
+    archives = (Archive("big.mat", md5(big)),)
     server.files |= {"/slow/big.mat": big, "/quick/big.mat": big}
     server.seconds["/slow/big.mat"] = 0.1
-    fetch("cifar10", data_dir / "a", [f"{server.address}/slow", f"{server.address}/quick"])
+    fetch(archives, data_dir / "a", [f"{server.address}/slow", f"{server.address}/quick"])
     assert server.asked == ["/slow/big.mat", "/quick/big.mat"]
-    fetch("cifar10", data_dir / "b", [f"{server.address}/slow", f"{server.address}/missing"])
+    fetch(archives, data_dir / "b", [f"{server.address}/slow", f"{server.address}/missing"])
     assert server.asked[2:] == ["/slow/big.mat", "/missing/big.mat", "/slow/big.mat"]
     assert contents(data_dir) == {"a/big.mat": big, "b/big.mat": big}
 
@@ -195,7 +188,7 @@ def test_a_silent_mirror_fails_after_the_timeout(server, data_dir, monkeypatch, 
     monkeypatch.setattr(download, "TIMEOUT", 0.2)
     server.files |= {"/silent/box.tar.gz": GOOD + bytes(4000), "/good/box.tar.gz": GOOD}
     server.seconds["/silent/box.tar.gz"] = 1.0
-    fetch("cifar10", data_dir, [f"{server.address}/silent", f"{server.address}/good"])
+    fetch((BOX,), data_dir, [f"{server.address}/silent", f"{server.address}/good"])
     assert "timed out" in capsys.readouterr().err
 
 
@@ -203,7 +196,7 @@ def test_when_all_mirrors_fail_one_sentence_says_what_to_put_where_and_nothing_i
     server.files["/cut/box.tar.gz"] = GOOD
     server.cut["/cut/box.tar.gz"] = 10
     with pytest.raises(UserError) as caught:
-        fetch("cifar10", data_dir, [f"{server.address}/missing", f"{server.address}/cut"])
+        fetch((BOX,), data_dir, [f"{server.address}/missing", f"{server.address}/cut"])
     assert str(caught.value) == (
         "box.tar.gz could not be downloaded because every mirror failed; get box.tar.gz "
         f"(MD5 {BOX.md5}) by other means, put it into {data_dir.resolve()} and run snakemake again"
@@ -211,29 +204,28 @@ def test_when_all_mirrors_fail_one_sentence_says_what_to_put_where_and_nothing_i
     assert not data_dir.exists()
 
 
-def test_the_sentence_names_every_archive_still_needed_and_the_real_folder(server, data_dir, monkeypatch):
+def test_the_sentence_names_every_archive_still_needed_and_the_real_folder(server, data_dir):
     packed = {name: gzip.compress(name.encode()) for name in "abc"}
     archives = [
         Archive(f"{name}.gz", md5(content), "Box/raw", {f"Box/raw/{name}": md5(name.encode())})
         for name, content in packed.items()
     ]
-    monkeypatch.setitem(ARCHIVES, "cifar10", tuple(archives))
     server.files["/a.gz"] = packed["a"]
     with pytest.raises(UserError) as caught:
-        fetch("cifar10", data_dir, [server.address])
+        fetch(archives, data_dir, [server.address])
     assert f"get b.gz (MD5 {md5(packed['b'])}), c.gz (MD5 {md5(packed['c'])})" in str(caught.value)
     assert f"put them into {data_dir.resolve() / 'Box' / 'raw'} " in str(caught.value)
     for name in "bc":
         (data_dir / "Box" / "raw" / f"{name}.gz").write_bytes(packed[name])
-    fetch("cifar10", data_dir)
+    fetch(archives, data_dir, ())
     assert [(data_dir / "Box" / "raw" / name).read_bytes() for name in "abc"] == [b"a", b"b", b"c"]
 
 
 def test_an_archive_put_in_place_by_hand_needs_no_mirror(data_dir):
     data_dir.mkdir()
     (data_dir / "box.tar.gz").write_bytes(GOOD)
-    verify_raw("cifar10", data_dir)
-    fetch("cifar10", data_dir)
+    verify_raw((BOX,), data_dir)
+    fetch((BOX,), data_dir, ())
     assert contents(data_dir) == {**RAW, "box.tar.gz": GOOD}
 
 
@@ -244,7 +236,7 @@ def test_a_mirror_that_sends_more_than_any_archive_is_left_for_the_next(server, 
     server.files = {"/large/box.tar.gz": bytes(4 * len(GOOD)), "/good/box.tar.gz": GOOD}
     if length == "not said":
         server.endless.add("/large/box.tar.gz")
-    fetch("cifar10", data_dir, [f"{server.address}/large", f"{server.address}/good"])
+    fetch((BOX,), data_dir, [f"{server.address}/large", f"{server.address}/good"])
     assert "the archives" in capsys.readouterr().err
     assert contents(data_dir)["box/two"] == b"second"
 
@@ -254,13 +246,13 @@ def test_raw_files_that_are_whole_need_neither_archive_nor_mirror(data_dir):
     for name, content in RAW.items():
         (data_dir / name).write_bytes(content)
     (data_dir / "box.tar.gz").write_bytes(b"a broken download of long ago")
-    verify_raw("cifar10", data_dir)
-    fetch("cifar10", data_dir)
+    verify_raw((BOX,), data_dir)
+    fetch((BOX,), data_dir, ())
 
 
 def test_absent_raw_files_are_no_error(data_dir):
-    for name in DATASETS:
-        verify_raw(name, data_dir)
+    for name in names():
+        verify_raw(dataset(name).archives, data_dir)
 
 
 @pytest.mark.parametrize("damaged", ["box/two", "box.tar.gz"])
@@ -269,20 +261,19 @@ def test_a_damaged_file_is_named_with_both_checksums_and_what_to_do(data_dir, da
     (data_dir / damaged).write_bytes(b"")
     expected = {**BOX.contents, "box.tar.gz": BOX.md5}[damaged]
     with pytest.raises(UserError) as caught:
-        verify_raw("cifar10", data_dir)
+        verify_raw((BOX,), data_dir)
     assert str(caught.value) == (
         f"{data_dir / damaged} is damaged: its MD5 is {md5(b'')} and the publisher's is {expected}; delete it, or "
         "replace it with the official file, and run snakemake again"
     )
 
 
-def test_an_archive_that_unpacks_to_something_else_leaves_no_raw_file(data_dir, monkeypatch):
+def test_an_archive_that_unpacks_to_something_else_leaves_no_raw_file(data_dir):
     other = Archive("box.tar.gz", md5(GOOD), contents={"box/one": md5(b"another")})
-    monkeypatch.setitem(ARCHIVES, "cifar10", (other,))
     data_dir.mkdir()
     (data_dir / "box.tar.gz").write_bytes(GOOD)
     with pytest.raises(UserError, match=md5(RAW["box/one"])):
-        fetch("cifar10", data_dir)
+        fetch((other,), data_dir, ())
     assert contents(data_dir).keys() == {"box.tar.gz"}
 
 

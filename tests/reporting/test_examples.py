@@ -9,7 +9,7 @@ import torch
 
 from evaluation.run import load_network
 from experiment import data, models, weights
-from experiment.data import DATASETS, prepare
+from experiment.data import dataset, prepare
 from experiment.errors import UserError
 from experiment.suite import Suite
 from reporting import examples
@@ -53,7 +53,7 @@ class Results:
         for label, (accuracy, passes, status) in standings.items():
             for seed in (3, 4):
                 run = self.suite.run(f"{dataset}/{label}/seed{seed}")
-                shape = DATASETS[dataset]
+                shape = data.dataset(dataset)
                 network = models.build(
                     "small_cnn",
                     **{"classes": shape.classes, "shape": shape.shape, "mean": shape.mean, "std": shape.std},
@@ -184,7 +184,7 @@ def test_an_adversarial_image_lies_in_the_ball_and_the_box_and_is_drawn_as_it_is
     assert 0 < delta.abs().max() <= 0.1 + 1e-6
     assert shown.adversarial.min() >= 0
     assert shown.adversarial.max() <= 1
-    figure = examples.draw([shown], seen, DATASETS["digits"].class_names, 0.1)
+    figure = examples.draw([shown], seen, dataset("digits").class_names, 0.1)
     drawn = [axes.images[0].get_array() for axes in figure.axes[:3]]
     np.testing.assert_allclose(drawn[0], seen.images[0, 0])
     np.testing.assert_allclose((drawn[1] - 0.5) * 2 * 0.1, delta[0, 0], atol=1e-6)
@@ -197,7 +197,7 @@ def test_a_wrong_prediction_is_marked_by_a_sign_and_not_by_colour_alone(digits):
     labels = seen.labels.tolist()
     choice = examples.Choice("pgd-7", "why", 3, "0")
     shown = examples.Attacked(choice, seen.images, labels, [labels[0], *((label + 1) % 10 for label in labels[1:])], [])
-    figure = examples.draw([shown], seen, DATASETS["digits"].class_names, 0.1)
+    figure = examples.draw([shown], seen, dataset("digits").class_names, 0.1)
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     arrows = [text for text in texts if "→" in text]
     assert arrows[0] == f"{labels[0]} → {labels[0]}"
@@ -209,9 +209,9 @@ def test_colour_images_and_names_of_classes_are_shown(tmp_path, monkeypatch):
     images = torch.randint(0, 256, (30, 3, 32, 32), dtype=torch.uint8, generator=generator)
     labels = torch.arange(30) % 7
     path = tmp_path / "data" / "prepared" / "cifar100" / "test.safetensors"
-    data._save(path, images, labels)
-    monkeypatch.setitem(DATASETS, "cifar100", replace(DATASETS["cifar100"], test_images=30))
-    monkeypatch.setitem(data.PREPARED_SHA256, ("cifar100", "test"), data.sha256(images, labels))
+    data._save(path, images.numpy(), labels.numpy())
+    small = replace(dataset("cifar100"), test_images=30, sha256={"test": data.sha256(images, labels)})
+    monkeypatch.setattr("experiment.datasets.cifar100.DATASET", small)
     path, said = Results(tmp_path, "cifar100", threat={"eps": "8/255"}).made()
     assert "labelled aquarium_fish" in said["alt"]
     assert "each channel 15.9 times as strong" in said["caption"]
@@ -255,14 +255,15 @@ def test_the_first_pgd_of_the_suite_is_shown_or_else_its_first_attack(tmp_path):
     assert shown("clean") is None
 
 
-@pytest.mark.parametrize("dataset", DATASETS.values(), ids=lambda dataset: dataset.name)
-def test_every_class_of_a_data_set_has_a_name_of_its_own(dataset):
-    assert len(set(dataset.class_names)) == len(dataset.class_names) == dataset.classes
+@pytest.mark.parametrize("name", data.names())
+def test_every_class_of_a_data_set_has_a_name_of_its_own(name):
+    known = dataset(name)
+    assert len(set(known.class_names)) == len(known.class_names) == known.classes
 
 
 def test_the_classes_of_cifar_are_named_in_alphabetical_order_as_their_labels_are():
     for name in ("cifar10", "cifar100"):
-        assert list(DATASETS[name].class_names) == sorted(DATASETS[name].class_names)
+        assert list(dataset(name).class_names) == sorted(dataset(name).class_names)
 
 
 @pytest.mark.fault("input")

@@ -1,0 +1,54 @@
+"""What a data set is made of."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiment.download import Archive
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A classification data set.
+
+    classes: number of classes; labels are 0..classes-1.
+    shape: (channels, height, width) of an image.
+    train_images, test_images: how many images the two splits have.
+    mean, std: of each channel over the training images, in [0, 1] pixel units.
+    augmentation: "none", "crop" (random crop of the padded image) or "crop_flip" (and a random horizontal flip).
+    class_names: what each label stands for.
+    read: given the data folder, with verified raw files, and a split, "train" or "test": its images, 0 to 255
+        (N, C, H, W), and its labels (N,).
+    archives: the publisher's files, which hold the raw ones; empty where a library brings the data.
+    mirrors: addresses of folders that serve every archive under its name, tried in turn; the first is the publisher's.
+        Every download is checked against the publisher's MD5, so a mirror can be missing but never wrong.
+    sha256: of each split as prepared, so that a new version of a library that reads the raw files cannot change the
+        data; empty where it is not known, and the prepared files count only beside the raw ones.
+    """
+
+    name: str
+    classes: int
+    shape: tuple[int, int, int]
+    train_images: int
+    test_images: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augmentation: str
+    class_names: tuple[str, ...]
+    read: Callable[[Path, str], tuple[ArrayLike, ArrayLike]]
+    archives: tuple[Archive, ...] = ()
+    mirrors: tuple[str, ...] = ()
+    sha256: Mapping[str, str] = field(default_factory=dict)
+
+
+def fixed_permutation(count: int, purpose: str) -> list[int]:
+    """0..count-1 in an order that depends on `count` and `purpose` alone."""
+    # Sorting by hashes gives the same order on every version of every library, which no random generator promises.
+    return sorted(range(count), key=lambda index: hashlib.sha256(f"{purpose} {index}".encode()).digest())
