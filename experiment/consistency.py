@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from experiment import data, provenance, record, schema
 from experiment.errors import UserError, shown
@@ -12,7 +13,7 @@ from experiment.verdicts import check_evaluates, read_verdicts
 ABSENT = object()
 
 
-def read(path: Path, expected: Mapping) -> dict:
+def read(path: Path, expected: Mapping[str, Any]) -> record.Record:
     """The record at `path`, whose fields must be as `expected`. Raises UserError that names the first other one."""
     content = record.read(path)
     for field, wanted in expected.items():
@@ -58,7 +59,7 @@ def reason_to_evaluate(suite: Suite, run: Run, attack: str, folder: Path) -> str
     return None if same else "weights_sha256 is not that of train.json"
 
 
-def difference(found, wanted, field: str) -> str | None:
+def difference(found: Any, wanted: Any, field: str) -> str | None:
     """The first leaf of `field` in which a record's value is not the suite's, as a clause; None where they agree.
 
     A key that the record lacks because the suite learnt it later counts as its default: what was done before it.
@@ -70,26 +71,26 @@ def difference(found, wanted, field: str) -> str | None:
     return _first(found, wanted, field)
 
 
-def completed_spec(spec: Mapping, rule: str) -> dict:
+def completed_spec(spec: Mapping[str, Any], rule: str) -> dict[str, Any]:
     """A run's specification with the default of every key that it lacks. rule: of its steps."""
-    spec, known = copy.deepcopy(dict(spec)), schema.suite()
+    completed, known = copy.deepcopy(dict(spec)), schema.suite()
     parts = {key: known["properties"][key] for key in ("network", "threat", "training")}
     parts["steps"] = known["$defs"]["steps"][rule]
     for key, part in parts.items():
-        schema.fill_defaults(spec.get(key), part)
-    return spec
+        schema.fill_defaults(completed.get(key), part)
+    return completed
 
 
-def completed_settings(settings: Mapping, name: str) -> dict:
+def completed_settings(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     """An attack's settings with the default of every key that they lack, without keys that no such attack heeds."""
     heeded, others = attack_schema(name)["properties"], schema.suite()["$defs"]["attacks"].values()
     without_effect = {key for other in others for key in other["properties"]} - set(heeded)
-    settings = {key: copy.deepcopy(value) for key, value in settings.items() if key not in without_effect}
-    schema.fill_defaults(settings, attack_schema(name))
-    return settings
+    completed = {key: copy.deepcopy(value) for key, value in settings.items() if key not in without_effect}
+    schema.fill_defaults(completed, attack_schema(name))
+    return completed
 
 
-def _first(found, wanted, path: str) -> str | None:
+def _first(found: Any, wanted: Any, path: str) -> str | None:
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
         for key in [*wanted, *(key for key in found if key not in wanted)]:
             differing = _first(found.get(key, ABSENT), wanted.get(key, ABSENT), f"{path}.{key}")

@@ -95,7 +95,7 @@ def fetch(archives: Sequence[Archive], data_dir: str | Path, mirrors: Sequence[s
             write_atomically(Path(data_dir) / path, content)
 
 
-def _md5(content: bytes = b""):
+def _md5(content: bytes = b"") -> "hashlib._Hash":
     return hashlib.md5(content, usedforsecurity=False)
 
 
@@ -137,7 +137,9 @@ def _unpack(archive: Archive, path: Path) -> Iterator[tuple[str, bytes]]:
     if archive.name.endswith(".tar.gz"):
         with tarfile.open(path) as tar:
             unpacked = {
-                member.name: tar.extractfile(member).read() for member in tar if member.name in archive.contents
+                member.name: file.read()
+                for member in tar
+                if member.name in archive.contents and (file := tar.extractfile(member)) is not None
             }
     else:
         unpacked = {name: gzip.decompress(path.read_bytes()) for name in archive.contents}

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 NO_MEMORY = re.compile(r"out of memory|can't allocate memory|ALLOC_FAILED")  # PyTorch's words, on either device
 LONGEST = 2000  # of a sentence, in letters
@@ -29,7 +30,7 @@ def shortened(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
-def shown(value) -> str:
+def shown(value: object) -> str:
     """A value as a message shows it: its beginning, in one line."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
@@ -82,7 +83,7 @@ def reported(job: str) -> Iterator[None]:
 def _stoppable() -> Iterator[None]:
     """Let SIGINT and SIGTERM raise StoppedError, unless whoever started the process has them ignored."""
 
-    def stop(number, frame):
+    def stop(number: int, frame: FrameType | None) -> None:
         raise StoppedError(number)
 
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}

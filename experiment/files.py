@@ -3,6 +3,7 @@
 import errno
 import os
 from pathlib import Path
+from typing import IO, Any
 
 from experiment.errors import UserError
 
@@ -25,7 +26,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def open_own(path: Path, mode: str):
+def open_own(path: Path, mode: str) -> IO[Any]:
     """`open`, for a file that is written bit by bit. Raises UserError where `path` is a symbolic link."""
     try:
         return open(path, mode, opener=_no_link)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO
 
 from experiment.errors import UserError
 from experiment.files import open_own
@@ -13,7 +14,7 @@ LOOK_AGAIN = 0.1  # seconds
 TELL = 1.0  # seconds that go by before the user is told of a wait
 
 
-def hold(path: Path):
+def hold(path: Path) -> IO[str]:
     """Hold `path` as a lock for as long as the returned file is open.
 
     Raises UserError if someone else holds it, or if it cannot be written.
@@ -21,10 +22,9 @@ def hold(path: Path):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = _opened(path)
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise UserError(f"another process is at work on {path.parent}; wait for it or stop it") from None
+        if _taken([file]) is None:
+            file.close()
+            raise UserError(f"another process is at work on {path.parent}; wait for it or stop it")
     except OSError as error:
         raise UserError(f"{path.parent} cannot be written to ({error.strerror or error}); make it writable") from None
     return file
@@ -55,12 +55,12 @@ def any_of(paths: Sequence[Path], awaited: str) -> Iterator[int]:
         yield place
 
 
-def _opened(path: Path):
+def _opened(path: Path) -> IO[str]:
     """The file of a lock, with what it holds: whatever lies there may be someone's."""
     return open_own(path, "a")
 
 
-def _taken(files: Sequence) -> int | None:
+def _taken(files: Sequence[IO[str]]) -> int | None:
     for place, file in enumerate(files):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -66,7 +66,18 @@ def attack(
     return attacked
 
 
-def _climb(network, images, labels, threat, attacked: Attacked, active: Tensor, delta: Tensor, steps, step_size, loss):
+def _climb(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    threat: LinfThreat,
+    attacked: Attacked,
+    active: Tensor,
+    delta: Tensor,
+    steps: int,
+    step_size: float,
+    loss: Loss,
+) -> None:
     """Attack the images of these indices from `delta` on, each until it is broken, and note what becomes of it."""
     images, labels = images[active], labels[active]
     for step in range(steps + 1):

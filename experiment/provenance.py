@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any, NotRequired, TypedDict
 
 import torch
 
@@ -22,6 +23,42 @@ ROOMS = ("experiment", "steps", "methods", "training", "evaluation", "analysis",
 # What makes numbers, and every method shares.
 ENGINE = ("experiment/**/*.py", "steps/*.py", "methods/*.py", "training/**/*.py", "evaluation/**/*.py")
 LOCAL = {"data_dir", "mirrors", "checkpoint_seconds"}  # keys of a suite that change no result and may name folders
+
+
+class Git(TypedDict):
+    """commit: null where the project lies in no checkout; dirty: whether the sources are others than the commit's."""
+
+    commit: str | None
+    dirty: bool | None
+
+
+class Hardware(TypedDict):
+    """label: times compare where it is the same; threads: of the CPU; the rest is a GPU's."""
+
+    label: str
+    device: str
+    cpu: str
+    threads: int
+    gpu: NotRequired[str]
+    gpu_memory_bytes: NotRequired[int]
+    driver: NotRequired[str | None]
+    gpu_clock: NotRequired[str | None]
+    cuda: NotRequired[str | None]
+    cudnn: NotRequired[int | None]
+
+
+class Provenance(TypedDict):
+    """packages: versions, null where one is not there; sources: SHA-256 of what makes numbers; times in UTC."""
+
+    hardware: Hardware
+    precision: str
+    python: str
+    packages: dict[str, str | None]
+    git: Git
+    suite_sha256: str
+    sources: dict[str, str]
+    started: str
+    finished: str
 
 
 def now() -> str:
@@ -43,7 +80,7 @@ def check_slot(slot: str | None) -> None:
         )
 
 
-def collect(where: torch.device, precision: str, started: str, suite: Mapping, method: str) -> dict:
+def collect(where: torch.device, precision: str, started: str, suite: Mapping[str, Any], method: str) -> Provenance:
     """The provenance of a record that is about to be written.
 
     precision: arithmetic that was used ("fp32", "tf32", "bf16"); suite: as resolved; method: the hash of the source
@@ -62,7 +99,7 @@ def collect(where: torch.device, precision: str, started: str, suite: Mapping, m
     }
 
 
-def suite_sha256(resolved: Mapping) -> str:
+def suite_sha256(resolved: Mapping[str, Any]) -> str:
     """SHA-256 of all that a suite says of its records, whatever the order of its keys and where its data lie."""
     content = {key: value for key, value in resolved.items() if key not in LOCAL}
     judged = {"equivalence_margin"}  # how tables judge records, not how those are made
@@ -80,16 +117,16 @@ def method_sha256(method: str) -> str:
     return source_sha256(sources.of_method(ROOT, method))
 
 
-def hardware(where: torch.device) -> dict:
+def hardware(where: torch.device) -> Hardware:
     """What ran, and a label by which times may be compared."""
     threads = torch.get_num_threads()
     cpu = cpu_model()
-    facts = {"device": where.type, "cpu": cpu, "threads": threads}
+    label = f"{cpu}, {threads} thread{'s' if threads > 1 else ''}"
+    facts: Hardware = {"label": label, "device": where.type, "cpu": cpu, "threads": threads}
     if where.type == "cuda":
         name = torch.cuda.get_device_name(where)
-        return {
+        facts |= {
             "label": name,
-            **facts,
             "gpu": name,
             "gpu_memory_bytes": torch.cuda.get_device_properties(where).total_memory,
             "driver": _nvidia_smi("driver_version"),
@@ -97,7 +134,7 @@ def hardware(where: torch.device) -> dict:
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
         }
-    return {"label": f"{cpu}, {threads} thread{'s' if threads > 1 else ''}", **facts}
+    return facts
 
 
 def cpu_model() -> str:
@@ -111,7 +148,7 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def git() -> dict:
+def git() -> Git:
     """Commit, and whether tracked files differ from it or the rooms hold others, ignored by git or not.
 
     null where this is no checkout.

@@ -10,7 +10,7 @@ FRACTION = re.compile(r"([+-]?[0-9]{1,15})/([0-9]{1,15})")
 MOST_THREADS = 1024
 
 
-def as_quantity(value, eps: float | None = None) -> float:
+def as_quantity(value: object, eps: float | None = None) -> float:
     """The number that `value` stands for.
 
     value: int, float, or a string such as "8/255", "5e-4" and, where `eps` is given, "1.25 eps".
@@ -32,7 +32,7 @@ def as_quantity(value, eps: float | None = None) -> float:
     return number
 
 
-def as_length(value, eps: float | None = None) -> float:
+def as_length(value: object, eps: float | None = None) -> float:
     """A quantity in pixel units, in which an image's values go from 0 to 1, or in units of eps. Raises ValueError."""
     number = as_quantity(value, eps)
     if not 0 < number <= 1:
@@ -40,7 +40,7 @@ def as_length(value, eps: float | None = None) -> float:
     return number
 
 
-def quantity(value, where: str, eps: float | None = None) -> float:
+def quantity(value: object, where: str, eps: float | None = None) -> float:
     """As `as_quantity`, of what is written under the key `where`. Raises UserError."""
     try:
         return as_quantity(value, eps)
@@ -48,7 +48,7 @@ def quantity(value, where: str, eps: float | None = None) -> float:
         raise UserError(f"{where} is {shown(value)}; {error}") from None
 
 
-def positive(value, where: str) -> float:
+def positive(value: object, where: str) -> float:
     """A quantity above 0. Raises UserError."""
     number = quantity(value, where)
     if number <= 0:
@@ -56,7 +56,7 @@ def positive(value, where: str) -> float:
     return number
 
 
-def length(value, where: str, eps: float | None = None) -> float:
+def length(value: object, where: str, eps: float | None = None) -> float:
     """As `as_length`, of what is written under the key `where`. Raises UserError."""
     number = quantity(value, where, eps)
     try:

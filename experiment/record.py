@@ -4,6 +4,7 @@ import json
 import math
 from functools import cache
 from pathlib import Path
+from typing import Any, NoReturn
 
 import jsonschema
 import yaml
@@ -16,6 +17,7 @@ LARGEST = 2**63 - 1  # of a whole number, which tables hold in 64 bits
 DEEPEST = 20  # of what lies in each other in a record
 LONGEST = 4_000_000  # bytes, a thousand times what a record has
 SCHEMA = Path(__file__).with_name("record.schema.yaml")
+Record = dict[str, Any]  # what fits SCHEMA, which has its fields
 
 
 @cache
@@ -24,7 +26,7 @@ def _validator(kind: str) -> jsonschema.protocols.Validator:
     return schema.Validator({"$ref": f"#/$defs/{kind}", "$defs": definitions})
 
 
-def check(record: dict, where: str) -> dict:
+def check(record: Any, where: str) -> Record:
     """The record itself, if it fits its schema; else UserError naming `where` and the field."""
     kind = record.get("kind") if isinstance(record, dict) else None
     if kind not in ("train", "evaluation"):
@@ -36,13 +38,13 @@ def check(record: dict, where: str) -> dict:
     return record
 
 
-def write(path: Path, record: dict) -> None:
+def write(path: Path, record: Record) -> None:
     """Validate and write a record, atomically. Raises UserError when it does not fit the schema."""
     check(record, str(path))
     write_atomically(path, (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
 
 
-def read(path: Path) -> dict:
+def read(path: Path) -> Record:
     """A validated record, whose text can be printed wherever it goes.
 
     Raises UserError when it cannot be read, is no JSON or does not fit the schema.
@@ -61,7 +63,7 @@ def read(path: Path) -> dict:
     return check(record, str(path))
 
 
-def _no_number(name: str):
+def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number in JSON")
 
 
@@ -75,7 +77,7 @@ def _counted(digits: str) -> int:
     return number if abs(number) <= LARGEST else _no_number(digits[:20])
 
 
-def _printable(value, depth: int = 0):
+def _printable(value: Any, depth: int = 0) -> Any:
     """The same with every text as `errors.printable` has it. Raises ValueError where it is too deep."""
     if depth > DEEPEST:
         raise ValueError(f"more than {DEEPEST} levels deep")

@@ -5,11 +5,13 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from experiment.errors import UserError
+from experiment.record import Record
 
 
-def read_verdicts(path: Path, evaluation: dict) -> np.ndarray:
+def read_verdicts(path: Path, evaluation: Record) -> NDArray[np.bool_]:
     """One bool an image. Raises UserError when there are none, or others than those that the record counted."""
     images, correct = evaluation["images"], evaluation["correct"]
     try:
@@ -35,7 +37,7 @@ def read_verdicts(path: Path, evaluation: dict) -> np.ndarray:
     return verdicts
 
 
-def check_evaluates(path: Path, evaluation: dict, train: dict) -> None:
+def check_evaluates(path: Path, evaluation: Record, train: Record) -> None:
     """Raise UserError when an evaluation contradicts itself, or is of weights from before the run was trained again."""
     if (evaluation["status"] == "not-evaluated") != (train["status"] == "diverged"):
         raise UserError(

@@ -46,10 +46,14 @@ class GradientMagnitude(StepsRule):
             self.n = min(n + 1, self.most)
         elif epoch == 1:
             self.threshold = self.gamma * magnitude
-        elif ((magnitude > self.threshold and n < self.most) or self.forced()) and not self.refused(magnitude):
+        elif ((self.exceeded(magnitude) and n < self.most) or self.forced()) and not self.refused(magnitude):
             self.threshold = self.gamma * magnitude
             self.n += 1
         self.previous = magnitude if self.n == n else None
+
+    def exceeded(self, magnitude: float) -> bool:
+        """Whether M is above the threshold, which there is from epoch 1 on."""
+        return self.threshold is not None and magnitude > self.threshold
 
     def forced(self) -> bool:
         """Whether n grows whatever M is."""

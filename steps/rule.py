@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from experiment.effort import Effort
 from experiment.plugins import Plugin
@@ -16,6 +16,7 @@ class Statistics:
     accuracy: float
 
 
+@dataclass
 class StepsRule(Plugin, ABC):
     """Decides the effort of each epoch. A subclass is a dataclass; its fields are its parameters, as in a suite.
 
@@ -25,7 +26,7 @@ class StepsRule(Plugin, ABC):
     """
 
     given = frozenset({"eps", "epochs"})
-    magnitude_of: str | None = None  # "update" or "attack": the backward whose gradient's magnitude the rule asks for
+    magnitude_of: ClassVar[str | None] = None  # "update" or "attack": the backward whose magnitude the rule asks for
 
     @classmethod
     def check(cls, parameters: Any) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from experiment.datasets.dataset import Dataset
+from experiment.datasets.dataset import Arrays, Dataset
 from experiment.download import Archive
 
 CLASS_NAMES = """
@@ -16,7 +16,7 @@ CLASS_NAMES = """
 """
 
 
-def _read(data_dir: Path, split: str):
+def _read(data_dir: Path, split: str) -> Arrays:
     # torchvision unpickles these files, which could run any code: only files with the publisher's checksum get here.
     from torchvision.datasets import CIFAR100
 

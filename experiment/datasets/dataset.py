@@ -6,12 +6,14 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from experiment.download import Archive
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+Arrays: TypeAlias = "tuple[ArrayLike, ArrayLike]"  # images, 0 to 255 (N, C, H, W), and labels (N,)
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Dataset:
     std: tuple[float, ...]
     augmentation: str
     class_names: tuple[str, ...]
-    read: Callable[[Path, str], tuple[ArrayLike, ArrayLike]]
+    read: Callable[[Path, str], Arrays]
     archives: tuple[Archive, ...] = ()
     mirrors: tuple[str, ...] = ()
     sha256: Mapping[str, str] = field(default_factory=dict)

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from experiment.datasets.dataset import Dataset, fixed_permutation
+from experiment.datasets.dataset import Arrays, Dataset, fixed_permutation
 
 TRAIN_IMAGES = 1_437
 
 
-def _read(data_dir: Path, split: str):
+def _read(data_dir: Path, split: str) -> Arrays:
     """The copy has no split of its own; its levels, 0 to 16, are made 0 to 255."""
     import numpy as np
     from sklearn.datasets import load_digits

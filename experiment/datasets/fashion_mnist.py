@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from experiment.datasets.dataset import Dataset
+from experiment.datasets.dataset import Arrays, Dataset
 from experiment.download import Archive
 
 FOLDER = "FashionMNIST/raw"
@@ -12,7 +12,7 @@ def _archive(name: str, md5: str, unpacked_md5: str) -> Archive:
     return Archive(f"{name}.gz", md5, FOLDER, {f"{FOLDER}/{name}": unpacked_md5})
 
 
-def _read(data_dir: Path, split: str):
+def _read(data_dir: Path, split: str) -> Arrays:
     # The readers instead of the class, which prefers unverified files of old torchvision versions if it finds them.
     from torchvision.datasets import mnist
 

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from experiment.datasets.dataset import Dataset
+from experiment.datasets.dataset import Arrays, Dataset
 from experiment.download import Archive
 
 
-def _read(data_dir: Path, split: str):
+def _read(data_dir: Path, split: str) -> Arrays:
     from torchvision.datasets import SVHN
 
     raw = SVHN(data_dir, split, download=False)

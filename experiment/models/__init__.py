@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from experiment import data
 from experiment.errors import UserError
@@ -75,7 +75,7 @@ def build(
         )
 
 
-def of_run(spec: Mapping) -> Network:
+def of_run(spec: Mapping[str, Any]) -> Network:
     """The network that a resolved run (experiment.suite.Run.spec) starts from, as `build` makes it."""
     dataset, network = data.dataset(spec["dataset"]), spec["network"]
     return build(
@@ -89,7 +89,7 @@ def of_run(spec: Mapping) -> Network:
     )
 
 
-def _architecture(name: str) -> type[Network]:
+def _architecture(name: str) -> Callable[..., Network]:
     from experiment.models.network import Network
 
     module = importlib.import_module(f"{__name__}.{name}")

@@ -1,6 +1,7 @@
 """What every network has in common: normalisation inside, and the places where training methods cut it open."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,9 @@ from torch import Tensor, nn
 
 class Normalise(nn.Module):
     """(x - mean) / std for each channel; mean and std are buffers of shape (1, C, 1, 1)."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], channels: int):
         super().__init__()
@@ -60,4 +64,4 @@ class Network(nn.Module):
     @property
     def std(self) -> Tensor:
         """(1, C, 1, 1); times a gradient with respect to x, it gives the one with respect to the normalised x."""
-        return self.first_layer[0].std
+        return cast(Normalise, self.first_layer[0]).std

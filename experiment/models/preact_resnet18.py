@@ -1,4 +1,6 @@
-from torch import nn
+from collections.abc import Sequence
+
+from torch import Tensor, nn
 
 from experiment.models.network import Network
 
@@ -11,7 +13,15 @@ class PreActResNet18(Network):
     unlike the paper's, start before the block's first batch norm. PyTorch's default initialisation.
     """
 
-    def __init__(self, *, classes, shape, mean, std, activation):
+    def __init__(
+        self,
+        *,
+        classes: int,
+        shape: tuple[int, int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        activation: type[nn.Module],
+    ):
         body = nn.Sequential(
             Block(64, 64, 1, activation),
             Block(64, 64, 1, activation),
@@ -34,7 +44,7 @@ class PreActResNet18(Network):
 class Block(nn.Module):
     """Batch norm, activation, convolution, twice; plus the input, projected where the shape changes."""
 
-    def __init__(self, channels, out_channels, stride, activation):
+    def __init__(self, channels: int, out_channels: int, stride: int, activation: type[nn.Module]):
         super().__init__()
         self.residual = nn.Sequential(
             nn.BatchNorm2d(channels),
@@ -47,5 +57,5 @@ class Block(nn.Module):
         same_shape = stride == 1 and channels == out_channels
         self.shortcut = nn.Identity() if same_shape else nn.Conv2d(channels, out_channels, 1, stride=stride, bias=False)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.residual(x) + self.shortcut(x)

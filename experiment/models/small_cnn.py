@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from math import ceil
 
 from torch import nn
@@ -12,7 +13,15 @@ class SmallCNN(Network):
     pooling. Small enough for adversarial training on two CPU cores.
     """
 
-    def __init__(self, *, classes, shape, mean, std, activation):
+    def __init__(
+        self,
+        *,
+        classes: int,
+        shape: tuple[int, int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        activation: type[nn.Module],
+    ):
         channels, height, width = shape
         body = nn.Sequential(
             nn.BatchNorm2d(16),

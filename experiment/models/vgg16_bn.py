@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 from torch import nn
 
 from experiment.models.network import Network
@@ -11,7 +13,15 @@ class VGG16BN(Network):
     after the last pooling; of smaller ones five poolings would leave nothing.
     """
 
-    def __init__(self, *, classes, shape, mean, std, activation):
+    def __init__(
+        self,
+        *,
+        classes: int,
+        shape: tuple[int, int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        activation: type[nn.Module],
+    ):
         channels = shape[0]
         # The first convolution alone is the first layer: its batch norm and activation open the body.
         body = nn.Sequential(
@@ -41,10 +51,11 @@ class VGG16BN(Network):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
 
 
-def convolution(channels, out_channels, activation):
+def convolution(channels: int, out_channels: int, activation: type[nn.Module]) -> tuple[nn.Module, ...]:
     return nn.Conv2d(channels, out_channels, 3, padding=1), nn.BatchNorm2d(out_channels), activation()

@@ -1,4 +1,6 @@
-from torch import nn
+from collections.abc import Sequence
+
+from torch import Tensor, nn
 
 from experiment.models.network import Network
 
@@ -12,7 +14,15 @@ class WideResNet34x10(Network):
     block: normal weights of variance 2 / fan-out in the convolutions, zero bias in the linear layer.
     """
 
-    def __init__(self, *, classes, shape, mean, std, activation):
+    def __init__(
+        self,
+        *,
+        classes: int,
+        shape: tuple[int, int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        activation: type[nn.Module],
+    ):
         widths = (16, 16 * WIDEN, 32 * WIDEN, 64 * WIDEN)
         blocks = []
         for channels, out_channels, stride in zip(widths[:-1], widths[1:], (1, 2, 2), strict=True):
@@ -35,7 +45,7 @@ class WideResNet34x10(Network):
 class Block(nn.Module):
     """Two convolutions after batch norm and activation; where the width changes, the first pair feeds the shortcut."""
 
-    def __init__(self, channels, out_channels, stride, activation):
+    def __init__(self, channels: int, out_channels: int, stride: int, activation: type[nn.Module]):
         super().__init__()
         self.preactivation = nn.Sequential(nn.BatchNorm2d(channels), activation())
         self.residual = nn.Sequential(
@@ -44,11 +54,11 @@ class Block(nn.Module):
             activation(),
             nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
         )
-        self.projection = None
+        self.projection: nn.Module | None = None
         if channels != out_channels:
             self.projection = nn.Conv2d(channels, out_channels, 1, stride=stride, bias=False)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         preactivated = self.preactivation(x)
         shortcut = x if self.projection is None else self.projection(preactivated)
         return shortcut + self.residual(preactivated)
