@@ -28,7 +28,7 @@ try:
     RESULTS = "results/" + suite.name
     claim.check(Path(RESULTS), workflow.configfiles)
     suite.check_files()
-    methods.check(suite.resolved["variants"])
+    methods.check(suite.resolved["variants"], suite.resolved["threat"]["norm"])
     TODO = outdated.reasons(suite, Path(RESULTS))
 except UserError as error:
     print(f"error: {error}", file=sys.stderr)

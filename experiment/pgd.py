@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiment.threats import LinfThreat
+from experiment.threats.threat import Threat
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -41,7 +41,7 @@ def attack(
     network: nn.Module,
     images: Tensor,
     labels: Tensor,
-    threat: LinfThreat,
+    threat: Threat,
     *,
     steps: int,
     step_size: float,
@@ -50,7 +50,7 @@ def attack(
     loss: Loss = cross_entropy,
     batch_size: int | None = None,
 ) -> Attacked:
-    """PGD with signed steps (Madry et al., 2018); an image that any iterate of any restart breaks is broken.
+    """PGD (Madry et al., 2018) in the threat's norm; an image that any iterate of any restart breaks is broken.
 
     network: in evaluation mode; images: (N, C, H, W) in [0, 1]; labels: (N,); step_size in pixel units; batch_size:
     images shown to the network at a time, all unless said. Images that are broken, those misclassified from the start

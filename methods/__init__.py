@@ -35,10 +35,16 @@ def load(name: str) -> type[Method]:
     return found[0]
 
 
-def check(variants: list[dict]) -> None:
-    """Raise UserError unless every variant's method can be loaded and makes sense with its steps and options."""
+def check(variants: list[dict], norm: str = "linf") -> None:
+    """Raise UserError unless every variant's method can be loaded and makes sense with its steps and options.
+
+    norm: of the threat model.
+    """
     for variant in variants:
         method, label = load(variant["method"]), variant["label"]
+        if norm not in method.norms:
+            known = " and ".join(method.norms)
+            raise UserError(f"variant {label}: {variant['method']} cannot train for the norm {norm}, only for {known}")
         for option, value in variant["options"].items():
             _check_option(method, option, value, f"variant {label}: options.{option}")
         least, steps = method.least_steps, variant["steps"]

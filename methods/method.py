@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from experiment.effort import Effort
-from experiment.threats import LinfThreat
+from experiment.threats.threat import Threat
 
 
 class Method:
@@ -14,6 +14,9 @@ class Method:
     `capturable = False` declares that it does all the same, and is trained step by step. Every image that it shows
     the network must lie within eps of the minibatch's, and inside [0, 1]; `stays_in_ball = False` and
     `stays_in_box = False` declare that its authors' design leaves the one or the other.
+
+    A method that moves perturbations by the threat model alone (`threat.ascend`) and whose paper's steps make sense in
+    other norms than L-inf says which in `norms`.
 
     threat: the threat model; its perturbations come back ready to be differentiated. A gradient that passes through the
         box goes through `threat.clip`: what `clamp` has for one depends on the version of PyTorch.
@@ -28,8 +31,9 @@ class Method:
     least_steps = 0  # fewer make no sense; 1 where every update is a step
     stays_in_ball = True
     stays_in_box = True
+    norms: tuple[str, ...] = ("linf",)  # of threat models that it can train for
 
-    def __init__(self, threat: LinfThreat, **options):
+    def __init__(self, threat: Threat, **options):
         self.threat = threat
         self.state: dict[str, Tensor] = {}
         for name, value in options.items():

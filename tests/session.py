@@ -19,21 +19,21 @@ every_method = pytest.mark.parametrize("method", methods.names())
 every_rule = pytest.mark.parametrize("rule", steps.RULES)
 
 
-def resolved(method, rule="constant"):
+def resolved(method, rule="constant", norm="linf"):
     """The specification of a run of a suite that says no more than the method and the rule."""
     suite = Suite.from_mapping(
         {
             "suite": "contract",
             "datasets": ["digits"],
             "network": {"name": "small_cnn"},
-            "threat": {"eps": 0.1},
+            "threat": {"norm": norm, "eps": 0.1},
             "training": {"epochs": EPOCHS, "batch_size": BATCH, "lr": 0.01, "validation_images": 997},
             "evaluation": {"attacks": ["clean"]},
             "seeds": [0],
             "variants": [{"label": "it", "method": method, "steps": {"rule": rule}}],
         }
     )
-    methods.check(suite.resolved["variants"])
+    methods.check(suite.resolved["variants"], norm)
     return next(suite.runs()).spec
 
 
@@ -52,8 +52,8 @@ def random_minibatches(shape=SHAPE, batch=BATCH, seed=0):
 class Session:
     """A method with a learner, and what an observer outside the learner counts and sees of the network."""
 
-    def __init__(self, method, rule="constant", network=None, device="cpu"):
-        spec = resolved(method, rule)
+    def __init__(self, method, rule="constant", network=None, device="cpu", norm="linf"):
+        spec = resolved(method, rule, norm)
         eps = spec["threat"]["eps"]
         self.rule = steps.build(spec["steps"], eps=eps, epochs=EPOCHS)
         noise = seeded("cpu", 0, 1) if device == "cpu" else None

@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
             min(t for t in (options.threads, suite.resolved["threads"], torch.get_num_threads()) if t)
         )
         run = suite.run(options.run)
-        methods.check([{"label": run.variant, **run.spec}])
+        methods.check([{"label": run.variant, **run.spec}], run.spec["threat"]["norm"])
         print(f"train     {run.folder}", flush=True)
         folder = options.results / suite.name / run.folder
         with exclusive(folder / ".lock"):

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -179,9 +179,8 @@ class Trainer:
             self.learner.network,
             self._val_images,
             self._val_labels,
-            self.spec["threat"]["eps"],
+            replace(self.method.threat, generator=seeded(self.device, self.spec["seed"], VALIDATION, self._epoch)),
             self.spec["training"]["validation_steps"],
-            seeded(self.device, self.spec["seed"], VALIDATION, self._epoch),
         )
         torch.backends.cudnn.benchmark = timing
         if self._is_best(validation.pgd):

@@ -6,28 +6,25 @@ import torch
 from torch import Tensor, nn
 
 from experiment.pgd import attack
-from experiment.threats import LinfThreat
+from experiment.threats.threat import Threat
 
 BATCH_SIZE = 500
 
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Fractions of the validation split: unattacked, under one signed gradient step of eps, and under PGD."""
+    """Fractions of the validation split: unattacked, under one gradient step of eps, and under PGD."""
 
     clean: float
     fgsm: float
     pgd: float
 
 
-def validate(
-    network: nn.Module, images: Tensor, labels: Tensor, eps: float, steps: int, generator: torch.Generator
-) -> Accuracies:
+def validate(network: nn.Module, images: Tensor, labels: Tensor, threat: Threat, steps: int) -> Accuracies:
     """Attack the validation split, uint8 images (N, C, H, W), with FGSM and with `steps` PGD steps of eps/4.
 
     The network is put in evaluation mode and back.
     """
-    threat = LinfThreat(eps, generator)
     clean = fgsm = pgd = 0
     network.eval()
     try:
@@ -35,8 +32,8 @@ def validate(
             x = x.float().div_(255)
             with torch.no_grad():
                 clean += (network(x).argmax(1) == y).sum().item()
-            fgsm += attack(network, x, y, threat, steps=1, step_size=eps, random_start=False).robust.sum().item()
-            pgd += attack(network, x, y, threat, steps=steps, step_size=eps / 4).robust.sum().item()
+            fgsm += attack(network, x, y, threat, steps=1, step_size=threat.eps, random_start=False).robust.sum().item()
+            pgd += attack(network, x, y, threat, steps=steps, step_size=threat.eps / 4).robust.sum().item()
     finally:
         network.train()
     return Accuracies(clean / len(images), fgsm / len(images), pgd / len(images))

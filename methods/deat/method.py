@@ -12,6 +12,7 @@ class DEAT(Method):
     last replay makes of it is not used. With one replay the network is trained on uniform noise.
     """
 
+    norms = ("linf", "l2")
     least_steps = 1
 
     def train_batch(self, learner, images, labels, effort):

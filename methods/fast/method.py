@@ -12,6 +12,7 @@ class Fast(Method):
     The option `start` is theirs: `random` in the ball, `zero`, or `previous`, the last minibatch's perturbation.
     """
 
+    norms = ("linf", "l2")
     choices = {"start": ("random", "zero", "previous")}
 
     def train_batch(self, learner, images, labels, effort):

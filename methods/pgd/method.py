@@ -8,6 +8,8 @@ from methods import Method
 class PGD(Method):
     """Madry et al., 2018: train on the last iterate of a k-step PGD attack from a random start."""
 
+    norms = ("linf", "l2")
+
     def train_batch(self, learner, images, labels, effort):
         delta = self.threat.random_start(images)
         for _ in range(effort.steps):

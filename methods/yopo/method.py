@@ -13,6 +13,7 @@ class YOPO(Method):
     layer, are summed; one update, its rate divided by m. `effort.steps` is m, the option `inner_steps` is n.
     """
 
+    norms = ("linf", "l2")
     ranges = {"inner_steps": (1, 1000)}
     least_steps = 1
     stays_in_box = False  # the authors do not cut the noise to the box before the first full pass

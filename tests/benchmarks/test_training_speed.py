@@ -15,7 +15,7 @@ from benchmarks.usual import UsualLearner, UsualLoop, loader
 from experiment import models
 from experiment.effort import Effort
 from experiment.suite import method_defaults
-from experiment.threats import LinfThreat
+from experiment.threats.linf import Linf
 from training.learner import Learner
 
 EFFORT = Effort(steps=3, step_size=0.02)
@@ -45,7 +45,7 @@ def network():
 
 
 def method_of(name):
-    threat = LinfThreat(0.1, torch.Generator().manual_seed(1))
+    threat = Linf(0.1, torch.Generator().manual_seed(1))
     return methods.load(name)(threat, **method_defaults(name)["options"])
 
 

@@ -12,7 +12,7 @@ from evaluation import autoattack, fast_inference
 from evaluation.attacks import attack, verify
 from experiment import pgd
 from experiment.suite import Suite
-from experiment.threats import LinfThreat
+from experiment.threats.linf import Linf
 
 EPS = 0.1
 GRADIENT_ATTACKS = ["fgsm", "pgd-4", "margin-4"]
@@ -53,7 +53,7 @@ def problem(network, count=12, seed=1, wrong=1):
 
 
 def threat(eps=EPS):
-    return LinfThreat(eps)
+    return Linf(eps)
 
 
 def is_breakable(network, images, labels, eps):

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from experiment.pgd import attack, cross_entropy, margin
-from experiment.threats import LinfThreat
+from experiment.threats import THREATS
 
 ROUNDING = 1e-6
 CLASSES = 4
 LOSSES = {"cross entropy": cross_entropy, "margin": margin}
 seeds = st.integers(0, 2**32)
 settings_of_an_attack = {
+    "norm": st.sampled_from(["linf", "l2"]),
     "eps": st.sampled_from([0.0, 2 / 255, 0.1, 0.4]),
     "steps": st.integers(0, 6),
     "step_size": st.sampled_from([0.005, 0.05, 0.3]),
@@ -42,12 +43,16 @@ def problem(seed, count=5, dtype=torch.float64):
     return network, images, torch.where(wrong, (labels + 1) % CLASSES, labels)
 
 
-def threat(eps, seed=0):
-    return LinfThreat(eps, torch.Generator().manual_seed(seed))
+def threat(eps, seed=0, norm="linf"):
+    return THREATS[norm](eps, torch.Generator().manual_seed(seed))
 
 
-def run(seed, network, images, labels, *, eps, loss, **options):
-    return attack(network, images, labels, threat(eps, seed), loss=LOSSES[loss], **options)
+def run(seed, network, images, labels, *, norm, eps, loss, **options):
+    return attack(network, images, labels, threat(eps, seed, norm), loss=LOSSES[loss], **options)
+
+
+def lengths(norm, delta):
+    return torch.linalg.vector_norm(delta.flatten(1).double(), {"linf": torch.inf, "l2": 2}[norm], dim=1)
 
 
 def naive_loss(name, logits, label):
@@ -57,14 +62,34 @@ def naive_loss(name, logits, label):
     return logits.exp().sum().log() - logits[label]
 
 
-def naive_verdicts(seed, network, images, labels, *, eps, steps, step_size, restarts, random_start, loss):
+def naive_starts(generator, images, norm, eps):
+    """Uniform in the ball: in L2 a normal draw says where to, u^(1/d) how far."""
+    if norm == "linf":
+        return torch.empty_like(images).uniform_(-eps, eps, generator=generator)
+    towards = torch.empty_like(images).normal_(generator=generator)
+    shares = torch.empty(len(images)).to(images).uniform_(generator=generator)
+    return torch.stack([eps * u ** (1 / 12) * t / (t**2).sum().sqrt() for u, t in zip(shares, towards, strict=True)])
+
+
+def naive_step(norm, x, adversarial, gradient, step_size, eps):
+    if norm == "linf":
+        moved = adversarial + step_size * gradient.sign()
+        return torch.clip(torch.minimum(torch.maximum(moved, x - eps), x + eps), 0, 1)
+    length = (gradient**2).sum().sqrt()
+    delta = adversarial - x + (step_size * gradient / length if length else 0)
+    if (length := (delta**2).sum().sqrt()) > eps:
+        delta = delta * eps / length
+    return torch.clip(x + delta, 0, 1)
+
+
+def naive_verdicts(seed, network, images, labels, *, norm, eps, steps, step_size, restarts, random_start, loss):
     """One image at a time, to the end of every restart whatever is broken on the way."""
     generator = torch.Generator().manual_seed(seed)
     robust = [bool(network(images[i : i + 1]).argmax() == labels[i]) for i in range(len(images))]
     for _ in range(restarts):
         starts = torch.zeros_like(images)
         if random_start:
-            starts = torch.empty_like(images).uniform_(-eps, eps, generator=generator)
+            starts = naive_starts(generator, images, norm, eps)
         for i in range(len(images)):
             x, label = images[i], labels[i]
             adversarial = torch.clip(x + starts[i], 0, 1)
@@ -74,8 +99,7 @@ def naive_verdicts(seed, network, images, labels, *, eps, steps, step_size, rest
                 robust[i] &= bool(logits.argmax() == label)
                 if step < steps:
                     naive_loss(loss, logits, label).backward()
-                    moved = adversarial + step_size * leaf.grad.sign()
-                    adversarial = torch.clip(torch.minimum(torch.maximum(moved, x - eps), x + eps), 0, 1)
+                    adversarial = naive_step(norm, x, adversarial, leaf.grad, step_size, eps)
     return robust
 
 
@@ -99,8 +123,10 @@ def test_neither_draws_nor_verdicts_depend_on_the_batch_size(seed, batch_size, *
         torch.testing.assert_close(parts.adversarial, whole.adversarial, rtol=0, atol=1e-12)
 
 
-def test_the_problems_have_broken_and_robust_images_to_tell_apart():
-    settings = {"steps": 5, "step_size": 0.05, "eps": 0.1, "restarts": 1, "random_start": True, "loss": "margin"}
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 0.3)])
+def test_the_problems_have_broken_and_robust_images_to_tell_apart(norm, eps):
+    settings = {"norm": norm, "steps": 5, "step_size": eps / 2, "eps": eps, "restarts": 1, "random_start": True}
+    settings["loss"] = "margin"
     robust, clean = [], []
     for seed in range(40):
         network, images, labels = problem(seed)
@@ -114,7 +140,7 @@ def test_adversarial_images_lie_in_the_ball_and_the_box_and_break_what_is_broken
     network, images, labels = problem(seed, dtype=torch.float32)
     attacked = run(seed, network, images, labels, **settings)
     assert attacked.adversarial.shape == images.shape
-    assert ((attacked.adversarial - images).abs() <= settings["eps"] + ROUNDING).all()
+    assert lengths(settings["norm"], attacked.adversarial - images).max() <= settings["eps"] + ROUNDING
     assert attacked.adversarial.min() >= 0
     assert attacked.adversarial.max() <= 1
     assert torch.equal(network(attacked.adversarial).argmax(1) == labels, attacked.robust)
@@ -128,7 +154,7 @@ def test_every_iterate_lies_in_the_ball_and_the_box(seed, **settings):
     run(seed, network, images, labels, **settings)
     assert 1 <= len(shown) <= 1 + settings["restarts"] * (settings["steps"] + 1)
     for iterate in shown:
-        assert ((iterate - images).abs() <= settings["eps"] + ROUNDING).all()
+        assert lengths(settings["norm"], iterate - images).max() <= settings["eps"] + ROUNDING
         assert iterate.min() >= 0
         assert iterate.max() <= 1
 
@@ -199,6 +225,15 @@ def test_one_step_of_eps_from_the_image_is_fgsm(seed, eps):
     right = network(images).argmax(1) == labels
     torch.testing.assert_close(attacked.adversarial[right], fgsm[right], rtol=0, atol=1e-12)
     assert torch.equal(attacked.robust, right & (network(fgsm).argmax(1) == labels))
+
+
+def test_an_image_whose_gradient_is_zero_stays_where_it_is_in_l2():
+    images, labels = torch.rand(3, 1, 2, 2), torch.zeros(3).long()
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    flat[1].weight.data.zero_(), flat[1].bias.data.copy_(torch.tensor([1.0, 0.0]))
+    attacked = attack(flat, images, labels, threat(0.5, norm="l2"), steps=3, step_size=0.1, random_start=False)
+    assert attacked.robust.all()
+    assert torch.equal(attacked.adversarial, images)
 
 
 def test_an_attack_leaves_the_network_and_global_random_numbers_as_they_were():

@@ -12,7 +12,7 @@ import torch
 
 from experiment import models
 from experiment.effort import Effort
-from experiment.threats import LinfThreat
+from experiment.threats.linf import Linf
 from methods import load
 from training.learner import Learner
 
@@ -48,7 +48,7 @@ def trained(method, effort, magnitude=None, crafting_batch_norm="train", **optio
     network = new_network()
     optimizer = torch.optim.SGD(network.parameters(), lr=1.0, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     learner = Learner(network, optimizer, magnitude=magnitude, crafting_batch_norm=crafting_batch_norm)
-    method = load(method)(LinfThreat(EPS, torch.Generator().manual_seed(SEED)), **options)
+    method = load(method)(Linf(EPS, torch.Generator().manual_seed(SEED)), **options)
     statistics = []
     for index, (images, labels) in enumerate(minibatches()):
         learner.begin_batch(labels, lambda update, index=index: rate(index, update))
