@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from evaluation import autoattack, fast_inference
-from experiment import pgd
+from experiment import pgd, plugins
 from experiment.pgd import Attacked
-from experiment.threats import THREATS
 
 LOSSES = {"pgd": pgd.cross_entropy, "margin": pgd.margin}
 
@@ -83,7 +82,7 @@ def pgd_options(settings: dict) -> dict:
 def threat_of(settings: dict, images: Tensor, seed: int):
     """An attack's threat model; it draws from `seed`, on the images' device."""
     norm, eps = settings["threat"]["norm"], settings["threat"]["eps"]
-    return THREATS[norm](eps, torch.Generator(images.device).manual_seed(seed))
+    return plugins.load("threat", norm)(eps, torch.Generator(images.device).manual_seed(seed))
 
 
 def verify(

@@ -5,9 +5,8 @@ import torch
 
 import methods
 import steps
-from experiment import models
+from experiment import models, plugins
 from experiment.suite import Suite
-from experiment.threats import THREATS
 from training.batches import seeded
 from training.learner import Learner
 
@@ -57,7 +56,7 @@ class Session:
         eps = spec["threat"]["eps"]
         self.rule = steps.build(spec["steps"], eps=eps, epochs=EPOCHS)
         noise = seeded("cpu", 0, 1) if device == "cpu" else None
-        self.threat = THREATS[spec["threat"]["norm"]](eps, noise)
+        self.threat = plugins.load("threat", spec["threat"]["norm"])(eps, noise)
         self.method = methods.load(method)(self.threat, **spec["options"])
         self.network = (network or build_network()).to(device).train()
         optimizer = torch.optim.SGD(self.network.parameters(), lr=1.0, momentum=0.9, weight_decay=5e-4)

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 import steps
-from experiment import data, models, precision, provenance
+from experiment import data, models, plugins, precision, provenance
 from experiment.errors import UserError
 from experiment.fingerprint import fingerprint
-from experiment.threats import THREATS
 from methods import load
 from training import checkpoint
 from training.batches import Batches, seeded
@@ -60,7 +59,8 @@ class Trainer:
         self.batches = Batches(train_images, train_labels, training["batch_size"], seed, dataset.augmentation)
         self._noise = seeded(device, seed, NOISE)
         self.rule = steps.build(spec["steps"], eps=eps, epochs=training["epochs"])
-        self.method = load(spec["method"])(THREATS[spec["threat"]["norm"]](eps, self._noise), **spec["options"])
+        threat = plugins.load("threat", spec["threat"]["norm"])(eps, self._noise)
+        self.method = load(spec["method"])(threat, **spec["options"])
         # Channels last is what convolutions are fastest in, on either device.
         network = models.of_run(spec).to(device, memory_format=torch.channels_last)
         self.precision = precision.resolve(training["precision"], device)

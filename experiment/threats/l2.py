@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from experiment.fields import Positive
 from experiment.threats.threat import Threat
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 class L2(Threat):
     """All images within a Euclidean distance of eps of the original (Madry et al., 2018, section 5 and appendix)."""
 
-    eps: Annotated[float, Field(gt=0, description="Radius of the ball in pixel units, such as 128/255.")]
+    eps: Annotated[Positive, Field(description="Radius of the ball in pixel units, such as 128/255.")]
 
     def noise(self, images: Tensor, radius: float | None = None) -> Tensor:
         """A normal draw gives a direction, u^(1/d) with u uniform the share of the radius (d values an image)."""

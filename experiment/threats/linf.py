@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from experiment.fields import Length
 from experiment.threats.threat import Threat
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 class Linf(Threat):
     """All images within eps of the original in every pixel (Madry et al., 2018)."""
 
-    eps: Annotated[float, Field(gt=0, le=1, description="Radius of the ball in pixel units, such as 8/255.")]
+    eps: Annotated[Length, Field(description="Radius of the ball in pixel units, such as 8/255.")]
 
     def noise(self, images: Tensor, radius: float | None = None) -> Tensor:
         import torch

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
+
+from experiment.plugins import Plugin
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -12,7 +14,7 @@ TOLERANCE = 1e-6  # how far outside the ball rounding may carry a perturbation t
 
 
 @dataclass(frozen=True)
-class Threat:
+class Threat(Plugin):
     """All images within `eps` of the original, in a norm, and inside [0, 1].
 
     images: (N, C, H, W) in [0, 1]; perturbations have the images' shape. Perturbations come back detached and ready to
@@ -23,7 +25,7 @@ class Threat:
     generator: a torch.Generator on the images' device, from which random starts are drawn; None is PyTorch's own.
     """
 
-    given: ClassVar[frozenset[str]] = frozenset({"generator"})
+    given = frozenset({"generator"})
 
     eps: float
     generator: Any = None

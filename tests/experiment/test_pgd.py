@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from experiment import plugins
 from experiment.pgd import attack, cross_entropy, margin
-from experiment.threats import THREATS
 
 ROUNDING = 1e-6
 CLASSES = 4
@@ -44,7 +44,7 @@ def problem(seed, count=5, dtype=torch.float64):
 
 
 def threat(eps, seed=0, norm="linf"):
-    return THREATS[norm](eps, torch.Generator().manual_seed(seed))
+    return plugins.load("threat", norm)(eps, torch.Generator().manual_seed(seed))
 
 
 def run(seed, network, images, labels, *, norm, eps, loss, **options):

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiment.threats import THREATS
+from experiment import plugins
 from experiment.threats.l2 import L2
 from experiment.threats.linf import Linf
 
@@ -220,7 +220,9 @@ def test_an_adversarial_image_counts_only_inside_the_ball_of_l2(changes, admitte
 
 
 def test_a_norm_is_found_by_its_name():
-    assert {name: threat for name, (threat, _) in NORMS.items()} == THREATS
+    assert {name: plugins.load("threat", name) for name in plugins.names("threat")} == {
+        name: threat for name, (threat, _) in NORMS.items()
+    }
 
 
 BOUNDS = {-0.5: 0.0, -1e-8: 0.0, 0.0: 1.0, 0.25: 1.0, 1.0: 1.0, 1 + 2**-23: 0.0, 2.0: 0.0}
