@@ -70,7 +70,7 @@ def _climb(
     network: nn.Module,
     images: Tensor,
     labels: Tensor,
-    threat: LinfThreat,
+    threat: Threat,
     attacked: Attacked,
     active: Tensor,
     delta: Tensor,
