@@ -13,6 +13,8 @@ from experiment.download import Archive
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from experiment.data_sources.source import DataSource
+
 Arrays: TypeAlias = "tuple[ArrayLike, ArrayLike]"  # images, 0 to 255 (N, C, H, W), and labels (N,)
 
 
@@ -33,6 +35,7 @@ class Dataset:
         Every download is checked against the publisher's MD5, so a mirror can be missing but never wrong.
     sha256: of each split as prepared, so that a new version of a library that reads the raw files cannot change the
         data; empty where it is not known, and the prepared files count only beside the raw ones.
+    source: where a data set of a user's own comes from. Its mean, std and sha256 are empty until it is prepared.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Dataset:
     archives: tuple[Archive, ...] = ()
     mirrors: tuple[str, ...] = ()
     sha256: Mapping[str, str] = field(default_factory=dict)
+    source: DataSource | None = None
 
 
 def fixed_permutation(count: int, purpose: str) -> list[int]:
