@@ -2,12 +2,16 @@
 
 import importlib
 import inspect
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+from experiment.effort import Effort
 from experiment.errors import UserError, shown
+from methods.learner import Learner
 from methods.method import Method
 
-__all__ = ["Method", "check", "load", "names"]
+__all__ = ["Effort", "Learner", "Method", "check", "load", "names"]
 
 
 def names() -> list[str]:
@@ -35,7 +39,7 @@ def load(name: str) -> type[Method]:
     return found[0]
 
 
-def check(variants: list[dict], norm: str = "linf") -> None:
+def check(variants: Iterable[Mapping[str, Any]], norm: str = "linf") -> None:
     """Raise UserError unless every variant's method can be loaded and makes sense with its steps and options.
 
     norm: of the threat model.
@@ -55,7 +59,7 @@ def check(variants: list[dict], norm: str = "linf") -> None:
             raise UserError(f"variant {label}: {first} steps in epoch 0, but {variant['method']} needs {least}")
 
 
-def _check_option(method: type[Method], option: str, value, where: str) -> None:
+def _check_option(method: type[Method], option: str, value: bool | float | str, where: str) -> None:
     if isinstance(value, str):
         known = method.choices.get(option, ())
         if value not in known:

@@ -1,9 +1,12 @@
 """The contract between a method and the training loop."""
 
+from typing import Any, ClassVar
+
 from torch import Tensor
 
 from experiment.effort import Effort
 from experiment.threats.threat import Threat
+from methods.learner import Learner
 
 
 class Method:
@@ -20,35 +23,32 @@ class Method:
 
     threat: the threat model; its perturbations come back ready to be differentiated. A gradient that passes through the
         box goes through `threat.clip`: what `clamp` has for one depends on the version of PyTorch.
-    options: the method's own, from its defaults.yaml and the variant.
+    options: the method's own, from its defaults.yaml and the variant; a subclass has them as attributes, and may say
+        of which type they are.
     state: tensors that live across minibatches, by name, made in the first and changed in place from then on; what is
         in it is checkpointed.
     """
 
     capturable = True
-    choices: dict[str, tuple] = {}  # the values that an option may have, for options that are one of a few words
-    ranges: dict[str, tuple] = {}  # (least, most) of each option that is a number; both are allowed
+    choices: ClassVar[
+        dict[str, tuple[str, ...]]
+    ] = {}  # the values that an option may have, for options that are one of a few words
+    ranges: ClassVar[
+        dict[str, tuple[float, float]]
+    ] = {}  # (least, most) of each option that is a number; both are allowed
     least_steps = 0  # fewer make no sense; 1 where every update is a step
     stays_in_ball = True
     stays_in_box = True
-    norms: tuple[str, ...] = ("linf",)  # of threat models that it can train for
+    norms: ClassVar[tuple[str, ...]] = ("linf",)  # of threat models that it can train for
 
-    def __init__(self, threat: Threat, **options):
+    def __init__(self, threat: Threat, **options: Any):
         self.threat = threat
         self.state: dict[str, Tensor] = {}
         for name, value in options.items():
             setattr(self, name, value)
 
-    def train_batch(self, learner, images: Tensor, labels: Tensor, effort: Effort) -> None:
-        """Make the weight updates of one minibatch. images: (N, C, H, W) in [0, 1]; labels: (N,) int64.
-
-        What the learner offers (training/learner.py):
-        learner(images): logits of a pass that updates weights; learner.craft(images): of one that only looks for a
-        perturbation; learner.first_layer(images) and learner.rest(hidden): the network in two pieces.
-        learner.input_gradient(loss, delta): the gradient for the perturbation alone, no weight gradients.
-        learner.descend(loss, logits, delta=None): one weight update; returns the gradient for `delta` if given.
-        learner.accumulate(loss, logits=None, wrt=None) and learner.update(lr_scale=1): its two halves.
-        """
+    def train_batch(self, learner: Learner, images: Tensor, labels: Tensor, effort: Effort) -> None:
+        """Make the weight updates of one minibatch. images: (N, C, H, W) in [0, 1]; labels: (N,) int64."""
         raise NotImplementedError
 
     def updates(self, effort: Effort) -> int:

@@ -14,14 +14,15 @@ METHOD = '''\
 """$name adversarial training."""
 
 import torch.nn.functional as F
+from torch import Tensor
 
-from methods import Method
+from methods import Effort, Learner, Method
 
 
 class $cls(Method):
     """Authors, year: the paper's idea in a sentence. (So far: signed gradient steps from a random start.)"""
 
-    def train_batch(self, learner, images, labels, effort):
+    def train_batch(self, learner: Learner, images: Tensor, labels: Tensor, effort: Effort) -> None:
         delta = self.threat.random_start(images)  # or where else the paper's search begins
         for _ in range(effort.steps):
             # The paper's attack goes here. `craft` is a pass that only looks for a perturbation.

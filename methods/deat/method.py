@@ -1,8 +1,9 @@
 """DEAT: replays, with a perturbation drawn afresh for every minibatch."""
 
 import torch.nn.functional as F
+from torch import Tensor
 
-from methods import Method
+from methods import Effort, Learner, Method
 
 
 class DEAT(Method):
@@ -15,12 +16,12 @@ class DEAT(Method):
     norms = ("linf", "l2")
     least_steps = 1
 
-    def train_batch(self, learner, images, labels, effort):
+    def train_batch(self, learner: Learner, images: Tensor, labels: Tensor, effort: Effort) -> None:
         delta = self.threat.random_start(images)
         for _ in range(effort.steps):
             logits = learner(images + delta)
             gradient = learner.descend(F.cross_entropy(logits, labels), logits, delta)
             delta = self.threat.ascend(images, delta, gradient, effort.step_size)
 
-    def updates(self, effort):
+    def updates(self, effort: Effort) -> int:
         return effort.steps

@@ -2,8 +2,9 @@
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from methods import Method
+from methods import Effort, Learner, Method
 
 
 class Fast(Method):
@@ -15,7 +16,9 @@ class Fast(Method):
     norms = ("linf", "l2")
     choices = {"start": ("random", "zero", "previous")}
 
-    def train_batch(self, learner, images, labels, effort):
+    start: str
+
+    def train_batch(self, learner: Learner, images: Tensor, labels: Tensor, effort: Effort) -> None:
         delta = self.start_of(images)
         for _ in range(effort.steps):
             loss = F.cross_entropy(learner.craft(images + delta), labels)
@@ -26,7 +29,7 @@ class Fast(Method):
         logits = learner(images + delta)
         learner.descend(F.cross_entropy(logits, labels), logits)
 
-    def start_of(self, images):
+    def start_of(self, images: Tensor) -> Tensor:
         if self.start == "previous":
             if "delta" not in self.state:
                 self.state["delta"] = torch.zeros_like(images)

@@ -2,8 +2,9 @@
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from methods import Method
+from methods import Effort, Learner, Method
 
 
 class Free(Method):
@@ -16,7 +17,9 @@ class Free(Method):
 
     least_steps = 1
 
-    def train_batch(self, learner, images, labels, effort):
+    carry: bool
+
+    def train_batch(self, learner: Learner, images: Tensor, labels: Tensor, effort: Effort) -> None:
         if "delta" not in self.state:
             self.state["delta"] = torch.zeros_like(images)
         carried = self.state["delta"]
@@ -28,5 +31,5 @@ class Free(Method):
         if self.carry:
             carried[: len(images)] = delta.detach()
 
-    def updates(self, effort):
+    def updates(self, effort: Effort) -> int:
         return effort.steps

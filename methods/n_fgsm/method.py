@@ -1,8 +1,9 @@
 """N-FGSM adversarial training."""
 
 import torch.nn.functional as F
+from torch import Tensor
 
-from methods import Method
+from methods import Effort, Learner, Method
 
 
 class NFGSM(Method):
@@ -11,7 +12,9 @@ class NFGSM(Method):
     ranges = {"noise": (0, 1000)}  # as wide as the box for any eps of a pixel value
     stays_in_ball = False  # |delta| reaches (noise + 1) eps
 
-    def train_batch(self, learner, images, labels, effort):
+    noise: float
+
+    def train_batch(self, learner: Learner, images: Tensor, labels: Tensor, effort: Effort) -> None:
         delta = self.threat.box(images, self.threat.noise(images, self.noise * self.threat.eps))
         for _ in range(effort.steps):
             loss = F.cross_entropy(learner.craft(images + delta), labels)

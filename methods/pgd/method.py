@@ -1,8 +1,9 @@
 """PGD adversarial training."""
 
 import torch.nn.functional as F
+from torch import Tensor
 
-from methods import Method
+from methods import Effort, Learner, Method
 
 
 class PGD(Method):
@@ -10,7 +11,7 @@ class PGD(Method):
 
     norms = ("linf", "l2")
 
-    def train_batch(self, learner, images, labels, effort):
+    def train_batch(self, learner: Learner, images: Tensor, labels: Tensor, effort: Effort) -> None:
         delta = self.threat.random_start(images)
         for _ in range(effort.steps):
             loss = F.cross_entropy(learner.craft(images + delta), labels)

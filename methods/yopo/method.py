@@ -1,8 +1,9 @@
 """YOPO-m-n: you only propagate once."""
 
 import torch.nn.functional as F
+from torch import Tensor
 
-from methods import Method
+from methods import Effort, Learner, Method
 
 
 class YOPO(Method):
@@ -18,7 +19,10 @@ class YOPO(Method):
     least_steps = 1
     stays_in_box = False  # the authors do not cut the noise to the box before the first full pass
 
-    def train_batch(self, learner, images, labels, effort):
+    inner_steps: int
+    divide_lr: bool
+
+    def train_batch(self, learner: Learner, images: Tensor, labels: Tensor, effort: Effort) -> None:
         delta = self.threat.noise(images)
         for _ in range(effort.steps):
             hidden = learner.first_layer(images + delta)

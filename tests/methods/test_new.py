@@ -19,7 +19,7 @@ from experiment.suite import ROOT
 from methods import new
 
 PARTS = (
-    *("Snakefile", "Makefile", "README.md", "pyproject.toml", "configs", "profiles"),
+    *("Snakefile", "Makefile", "README.md", "pyproject.toml", "configs", "profiles", "rules"),
     *ROOMS,
     "tests",
 )

@@ -1,0 +1,45 @@
+"""What a method asks of the learner: the network, and the updates of its weights."""
+
+from typing import Protocol, overload
+
+from torch import Tensor
+
+
+class Learner(Protocol):
+    """The network that is trained, with its optimizer, precision and batch norm (training/learner.py).
+
+    images: (N, C, H, W) in [0, 1]; logits: (N, classes), float32; loss: a scalar, the mean over the minibatch.
+    """
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits of images, in a pass that updates weights."""
+
+    def craft(self, images: Tensor) -> Tensor:
+        """Logits in a pass that only looks for a perturbation: batch norm's mode is the protocol's for crafting."""
+
+    def first_layer(self, images: Tensor) -> Tensor:
+        """Output of the network's first layer; `rest` goes on from it."""
+
+    def rest(self, hidden: Tensor) -> Tensor:
+        """Logits from the first layer's output."""
+
+    def input_gradient(self, loss: Tensor, delta: Tensor) -> Tensor:
+        """dloss/ddelta, for the perturbation alone: no weight gradients, a third of the cost saved."""
+
+    @overload
+    def descend(self, loss: Tensor, logits: Tensor) -> None: ...
+    @overload
+    def descend(self, loss: Tensor, logits: Tensor, delta: Tensor) -> Tensor:
+        """One weight update; returns dloss/ddelta, of the same backward, where `delta` is given."""
+
+    @overload
+    def accumulate(self, loss: Tensor, logits: Tensor | None = None) -> None: ...
+    @overload
+    def accumulate(self, loss: Tensor, logits: Tensor | None, wrt: Tensor) -> Tensor:
+        """The first half of `descend`: adds dloss/dweights to the weights' gradients; returns dloss/dwrt.
+
+        logits: of this pass, for the training accuracy; None where it went through the first layer alone.
+        """
+
+    def update(self, lr_scale: float = 1) -> None:
+        """The second half: one step of the optimizer, at `lr_scale` times the scheduled rate."""
