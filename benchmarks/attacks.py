@@ -20,9 +20,11 @@ import torch
 from tabulate import tabulate
 from torch import Tensor, nn
 
-from evaluation import autoattack
-from evaluation.attacks import attack, pgd_options, threat_of
-from evaluation.run import CHUNK, chunk_seed, load_network
+from evaluation import attacks
+from evaluation.attacks.pgd import PGD
+from evaluation.chunks import CHUNK, chunk_seed
+from evaluation.run import load_network
+from evaluation.verify import attack, threat_of
 from experiment import pgd, precision, provenance, record, slots
 from experiment.errors import UserError, reported
 from experiment.files import write_atomically
@@ -142,8 +144,7 @@ def measure_attack(settings: dict, network: nn.Module, images: Tensor, labels: T
 
 def warm_up(settings: dict, network: nn.Module, images: Tensor, labels: Tensor) -> None:
     """What the first use of the device and of the package costs, with an attack of one step."""
-    if settings["name"] == "autoattack":
-        importlib.import_module("pyautoattack")
+    importlib.import_module("pyautoattack")
     for loop in (plain, of_suite):
         loop({**settings, "name": "fgsm"}, network, images[:BATCH_SIZE], labels[:BATCH_SIZE], 0)
 
@@ -161,28 +162,23 @@ def of_suite(settings: dict, network: nn.Module, images: Tensor, labels: Tensor,
 
 
 def plain(settings: dict, network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
-    """The verdicts of the usual attack: the package's AutoAttack, or PGD that carries all images to the end."""
-    if settings["name"] == "clean":
-        return pgd.predictions(network, images, BATCH_SIZE) == labels
-    if settings["name"] == "autoattack":
-        eps = settings["threat"]["eps"]
-        return autoattack.attack(network, images, labels, eps=eps, seed=seed, batch_size=BATCH_SIZE)[0].robust
-    options, threat = (
-        {"restarts": 1, "random_start": True, "loss": pgd.cross_entropy},
-        threat_of(settings, images, seed),
-    )
-    options |= pgd_options(settings)
+    """The verdicts of the usual attack: the package's, or PGD that carries all images to the end."""
+    its, threat = attacks.of_settings(settings), threat_of(settings, images, seed)
+    steps, step_size, restarts = its.iterations.values()
+    if step_size is None:  # no PGD
+        return its.search(network, images, labels, threat, seed, BATCH_SIZE)[0].robust
+    loss = its.loss if isinstance(its, PGD) else pgd.cross_entropy
     robust = pgd.predictions(network, images, BATCH_SIZE) == labels
-    for _ in range(options["restarts"]):
-        start = threat.random_start(images) if options["random_start"] else torch.zeros_like(images)
+    for _ in range(restarts):
+        start = threat.random_start(images) if isinstance(its, PGD) else torch.zeros_like(images)
         for batch in torch.arange(len(images), device=images.device).split(BATCH_SIZE):
             x, y, delta = images[batch], labels[batch], start[batch]
-            for _ in range(options["steps"]):
+            for _ in range(steps):
                 delta = delta.detach().requires_grad_()
                 logits = network(x + delta)
                 robust[batch] &= logits.argmax(1) == y
-                (gradient,) = torch.autograd.grad(options["loss"](logits, y).sum(), delta)
-                delta = threat.ascend(x, delta, gradient, options["step_size"])
+                (gradient,) = torch.autograd.grad(loss(logits, y).sum(), delta)
+                delta = threat.ascend(x, delta, gradient, step_size)
             robust[batch] &= pgd.predictions(network, x + delta, BATCH_SIZE) == y
     return robust
 

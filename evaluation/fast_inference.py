@@ -1,6 +1,6 @@
 """What makes the search for adversarial images faster: another form of the network, batches that fit, TF32 on a GPU.
 
-Nothing found here counts before the network itself, in fp32, has confirmed it (`attacks.verify`).
+Nothing found here counts before the network itself, in fp32, has confirmed it (`verify.verify`).
 """
 
 from collections.abc import Callable, Iterator

@@ -7,16 +7,14 @@ An interrupted evaluation goes on after the last finished chunk when the same co
 
 import argparse
 import io
-import json
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from evaluation.attacks import attack
+from evaluation.chunks import in_chunks
 from experiment import models, precision, provenance, record, slots, weights
 from experiment.consistency import reason_to_evaluate
 from experiment.data import sha256
@@ -26,8 +24,6 @@ from experiment.fingerprint import fingerprint
 from experiment.lock import exclusive
 from experiment.quantity import threads
 from experiment.suite import Run, Suite
-
-CHUNK = 1000  # images whose verdicts are stored together
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -110,46 +106,6 @@ def load_network(run: Run, file: Path, sha256: str) -> nn.Module:
     except RuntimeError:  # names, lists or shapes that are not the network's, in lines and lines
         raise UserError(f"{file} has weights of another network than the run's; train the run again") from None
     return built.eval().requires_grad_(False)
-
-
-def in_chunks(settings, network, images, labels, parts: Path, identity: dict) -> tuple[np.ndarray, list[str], float]:
-    """Verdicts of all images, flags and seconds; chunks that an earlier attempt finished are taken from `parts`.
-
-    identity: what the parts must have been made with to be of use.
-    """
-    device = next(network.parameters()).device
-    robust, flags, seconds = [], [], 0.0
-    for start in range(0, len(images), CHUNK):
-        file = parts / f"{start}.json"
-        stored = finished_chunk(file, identity, len(images[start : start + CHUNK]))
-        if stored is None:
-            x = images[start : start + CHUNK].to(device).float().div_(255)
-            y = labels[start : start + CHUNK].to(device)
-            began = time.perf_counter()
-            verdicts = attack(settings, network, x, y, seed=chunk_seed(settings, start))
-            stored = {"robust": verdicts.robust.tolist(), "flags": verdicts.flags, "identity": identity}
-            stored["seconds"] = time.perf_counter() - began
-            write_atomically(file, json.dumps(stored).encode())
-        robust += stored["robust"]
-        flags += [flag for flag in stored["flags"] if flag not in flags]
-        seconds += stored["seconds"]
-    return np.array(robust, bool), flags, seconds
-
-
-def chunk_seed(settings: dict, start: int) -> int:
-    """The seed of the chunk of test images that begins with number `start`."""
-    return settings.get("seed", 0) * 1_000_003 + start  # clean and fgsm draw nothing, and have none
-
-
-def finished_chunk(file: Path, identity: dict, images: int) -> dict | None:
-    """What an earlier attempt stored in `file` of so many images; None where nothing whole is made with `identity`."""
-    try:
-        stored = json.loads(file.read_text())
-        robust, flags, seconds, made = (stored[key] for key in ("robust", "flags", "seconds", "identity"))
-        whole = {*map(type, robust)} == {bool} and {*map(type, flags)} <= {str} and 0 <= seconds < float("inf")
-    except (FileNotFoundError, ValueError, LookupError, TypeError, RecursionError):
-        return None
-    return stored if whole and len(robust) == images and made == identity else None
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from analysis.frames import read_csv
 from analysis.results import headline_attack
-from evaluation import attacks
+from evaluation import verify
 from evaluation.run import load_network
 from experiment import data, precision, provenance, slots
 from experiment.errors import UserError, reported
@@ -224,7 +224,7 @@ def attacked(suite: Suite, dataset: str, choice: Choice, attack: str, seen: Samp
     file = folder / choice.variant / f"seed{choice.seed}" / "model.safetensors"
     network = load_network(run, file, choice.weights_sha256).to(device)
     images, labels = seen.images.to(device), seen.labels.to(device)
-    verdicts = attacks.attack(settings, network, images, labels, seed=settings["seed"])
+    verdicts = verify.attack(settings, network, images, labels, seed=settings["seed"])
     with torch.no_grad():
         before, after = (network(x).argmax(1).tolist() for x in (images, verdicts.adversarial))
     return Attacked(choice, verdicts.adversarial.cpu(), before, after, verdicts.flags)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class L2(Threat):
     """All images within a Euclidean distance of eps of the original (Madry et al., 2018, section 5 and appendix)."""
 
+    norm = "l2"
+
     eps: Annotated[Positive, Field(description="Radius of the ball in pixel units, such as 128/255.")]
 
     def noise(self, images: Tensor, radius: float | None = None) -> Tensor:

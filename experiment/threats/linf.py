@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class Linf(Threat):
     """All images within eps of the original in every pixel (Madry et al., 2018)."""
 
+    norm = "linf"
+
     eps: Annotated[Length, Field(description="Radius of the ball in pixel units, such as 8/255.")]
 
     def noise(self, images: Tensor, radius: float | None = None) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from experiment.plugins import Plugin
 
@@ -21,10 +21,11 @@ class Threat(Plugin):
     be differentiated (`requires_grad`). A norm is a subclass with `noise`, `project`, `direction` and `distance`; the
     box must not move a perturbation out of the norm's ball.
 
-    eps: radius in pixel units.
+    norm: its name in a suite; eps: radius in pixel units.
     generator: a torch.Generator on the images' device, from which random starts are drawn; None is PyTorch's own.
     """
 
+    norm: ClassVar[str]
     given = frozenset({"generator"})
 
     eps: float

@@ -12,8 +12,8 @@ from torch import nn
 from analysis import checks
 from analysis.checks import matters, suspicions
 from analysis.results import collate
-from evaluation import attacks
 from evaluation import run as evaluating
+from evaluation import verify
 from experiment.suite import Suite
 
 ZERO = "there are {} points of up to {} with zero gradient! This might lead to unreliable evaluation"
@@ -238,7 +238,7 @@ def test_a_network_that_draws_random_numbers_is_suspect(checkpoint):
 
     settings = checkpoint.suite.attack("autoattack")
     network, images, labels = Noisy(checkpoint.network()), checkpoint.images[:2], checkpoint.labels[:2]
-    verdicts = attacks.attack(settings, network, images, labels, seed=0)
+    verdicts = verify.attack(settings, network, images, labels, seed=0)
     found = {"autoattack": {"settings": settings, "flags": verdicts.flags, "images": 2}}
     reasons = suspicions(found, {"autoattack": verdicts.robust.numpy()})
     assert any("randomized" in reason for reason in reasons)

@@ -9,7 +9,7 @@ import yaml
 
 from benchmarks import attacks
 from benchmarks.attacks import main
-from evaluation import autoattack
+from evaluation import package
 from experiment.pgd import Attacked
 
 LOOPS = ["plain", "suite", "again"]
@@ -95,13 +95,15 @@ def test_the_plain_autoattack_is_the_package_s_on_the_network_itself(checkpoint,
     network, settings = checkpoint.network(), checkpoint.suite.attack("autoattack")
     images, labels, claimed = checkpoint.images[:3], checkpoint.labels[:3], torch.tensor([True, False, True])
 
-    def package(searched, *shown, **options):
+    def attack(searched, *shown, **options):
+        *shown, shown_threat = shown
         assert searched is network
         assert [*shown] == [images, labels]
-        assert options == {"eps": settings["threat"]["eps"], "seed": 4, "batch_size": 200}
+        assert shown_threat.eps == settings["threat"]["eps"]
+        assert options == {"seed": 4, "batch_size": 200}
         return Attacked(claimed, images), []
 
-    monkeypatch.setattr(autoattack, "attack", package)
+    monkeypatch.setattr(package, "attack", attack)
     assert attacks.plain(settings, network, images, labels, 4) is claimed
 
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from evaluation import autoattack, fast_inference
-from evaluation.attacks import attack, verify
+from evaluation import fast_inference, package
+from evaluation.verify import attack, verify
 from experiment import pgd
 from experiment.suite import Suite
 from experiment.threats.linf import Linf
@@ -189,9 +189,9 @@ def test_a_package_that_claims_too_much_is_not_believed(monkeypatch):
     images, labels = problem(network, wrong=0)
     far = broken_images(network, images, labels)
     asked, claim = {}, pgd.Attacked(torch.zeros(12, dtype=torch.bool), far)
-    monkeypatch.setattr(autoattack, "attack", lambda *_, **options: asked.update(options) or (claim, ["a warning"]))
+    monkeypatch.setattr(package, "attack", lambda *_, **options: asked.update(options) or (claim, ["a warning"]))
     verdicts = attack(settings_of("autoattack"), network, images, labels, seed=5)
-    assert asked == {"eps": EPS, "seed": 5, "batch_size": 12}
+    assert asked == {"seed": 5, "batch_size": 12}
     assert verdicts.robust.all()
     assert verdicts.flags == ["a warning", "12 adversarial images outside the threat model do not count"]
 
@@ -258,10 +258,10 @@ def test_warnings_of_the_second_attack_are_flags_too_and_none_is_said_twice(monk
     network, warnings = linear(), [["first"], ["first", "second"]]
     images, labels = problem(network, wrong=0)
 
-    def claim_all(network, images, labels, **options):
+    def claim_all(network, images, labels, threat, **options):
         return pgd.Attacked(torch.zeros_like(labels, dtype=torch.bool), images), warnings.pop(0)
 
-    monkeypatch.setattr(autoattack, "attack", claim_all)
+    monkeypatch.setattr(package, "attack", claim_all)
     flags = attack(settings_of("autoattack"), network, images, labels, seed=0).flags
     assert flags == ["first", "second", "12 successes of the search were not confirmed and count as robust"]
 
@@ -318,7 +318,7 @@ def test_autoattack_s_warnings_are_flags_and_a_seed_makes_it_reproducible(caplog
 def test_autoattack_s_seed_says_which_adversarial_images_are_found():
     network = linear()
     images, labels = problem(network, count=4, wrong=0)
-    made = [autoattack.attack(network, images, labels, eps=0.2, seed=seed, batch_size=4)[0] for seed in (0, 0, 1)]
+    made = [package.attack(network, images, labels, threat(0.2), seed=seed, batch_size=4)[0] for seed in (0, 0, 1)]
     assert torch.equal(made[0].adversarial, made[1].adversarial)
     assert not torch.equal(made[0].adversarial, made[2].adversarial)
     for attacked in made:
@@ -330,6 +330,6 @@ def test_autoattack_s_seed_says_which_adversarial_images_are_found():
 def test_autoattack_claims_the_images_that_it_misclassifies_and_no_others():
     network = linear()
     images, labels = problem(network, count=6, wrong=1)
-    attacked, _ = autoattack.attack(network, images, labels, eps=0.02, seed=0, batch_size=4)
+    attacked, _ = package.attack(network, images, labels, threat(0.02), seed=0, batch_size=4)
     assert 0 < attacked.robust.sum() < 5
     assert torch.equal(attacked.robust, network(attacked.adversarial).argmax(1) == labels)

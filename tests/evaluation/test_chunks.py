@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from evaluation import run as evaluation_run
+from evaluation import chunks, run
 from evaluation.run import evaluate
 from experiment import record, weights
 from experiment.errors import UserError
@@ -29,7 +29,7 @@ class Killed(BaseException):
 @pytest.fixture
 def folder(checkpoint, tmp_path, monkeypatch):
     """A copy of the run's folder, where evaluations work in chunks of 4 images."""
-    monkeypatch.setattr(evaluation_run, "CHUNK", CHUNK)
+    monkeypatch.setattr(chunks, "CHUNK", CHUNK)
     copy = tmp_path / "results" / checkpoint.suite.name / checkpoint.run.folder
     shutil.copytree(checkpoint.folder, copy)
     return copy
@@ -38,7 +38,7 @@ def folder(checkpoint, tmp_path, monkeypatch):
 @pytest.fixture
 def attacked(monkeypatch):
     """Counts of images of all chunks that are attacked; `fails[n]` is raised in the n-th of them."""
-    attack, counts = evaluation_run.attack, []
+    attack, counts = chunks.attack, []
 
     def counting(settings, network, images, labels, seed):
         counts.append(len(images))
@@ -48,7 +48,7 @@ def attacked(monkeypatch):
 
     counting.fails = {}
     counts_and_fails = type("Attacked", (), {"counts": counts, "fails": counting.fails})
-    monkeypatch.setattr(evaluation_run, "attack", counting)
+    monkeypatch.setattr(chunks, "attack", counting)
     return counts_and_fails
 
 
@@ -110,8 +110,8 @@ def test_a_killed_evaluation_goes_on_at_the_next_chunk_and_ends_the_same(
 
 KILLED_IN_THE_THIRD_WRITE = f"""
 import os, signal, sys
-from evaluation import run
-run.CHUNK, replace, left = {CHUNK}, os.replace, [3]
+from evaluation import chunks, run
+chunks.CHUNK, replace, left = {CHUNK}, os.replace, [3]
 def replace_or_die(source, target):
     left[0] -= 1
     if left[0] == 0:
@@ -138,7 +138,7 @@ def test_an_evaluation_killed_with_sigkill_while_it_writes_loses_that_chunk_alon
     )
     assert done.returncode == -signal.SIGKILL
     assert [name for name in parts(folder, "pgd-20") if not name.startswith(".")] == ["0.json", "4.json"]
-    evaluation_run.main(arguments)
+    run.main(arguments)
     assert attacked.counts == [2]
     evaluate(suite, checkpoint.run, "pgd-20", tmp_path / "whole")
     assert left(folder, "pgd-20") == left(tmp_path / "whole", "pgd-20")
@@ -232,7 +232,7 @@ def test_a_device_or_disk_that_fails_ends_it_in_one_sentence_and_keeps_what_is_f
     attacked.fails[2] = error
     arguments = [str(suite_file), checkpoint.run.folder, "pgd-20", "--results", str(tmp_path / "results")]
     with pytest.raises(SystemExit) as ended:
-        evaluation_run.main(arguments)
+        run.main(arguments)
     assert ended.value.code.startswith(f"error: {checkpoint.run.folder} pgd-20: {text}")
     assert "\n" not in ended.value.code
     assert not (folder / "evaluate" / "pgd-20.json").exists()

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from evaluation import fast_inference
-from evaluation.attacks import attack
+from evaluation.verify import attack
 from experiment import models, precision
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import methods
 import steps
-from evaluation.run import chunk_seed
+from evaluation.chunks import chunk_seed
 from experiment import schema
 from experiment.errors import UserError
 from experiment.suite import ROOT, Suite, method_defaults

@@ -12,7 +12,7 @@ import benchmarks.training
 import evaluation.run
 import reporting.examples
 import training.run
-from evaluation.run import chunk_seed
+from evaluation.chunks import chunk_seed
 from experiment import schema
 from experiment.errors import UserError
 from experiment.quantity import quantity

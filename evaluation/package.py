@@ -1,25 +1,42 @@
-"""AutoAttack's standard version, from its package; nothing of it is written again here."""
+"""AutoAttack and its parts, from the package pyautoattack; nothing of it is written again here."""
 
 import logging
+from collections.abc import Mapping
 from contextlib import contextmanager
 
 from torch import Tensor, nn
 
 from experiment.pgd import Attacked
+from experiment.threats.threat import Threat
+
+PARTS = {"apgd-ce": "apgd", "fab-t": "fab", "square": "square"}  # attributes of the package's AutoAttack
 
 
 def attack(
-    network: nn.Module, images: Tensor, labels: Tensor, *, eps: float, seed: int, batch_size: int
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    threat: Threat,
+    *,
+    seed: int,
+    batch_size: int,
+    alone: str | None = None,
+    options: Mapping[str, int] | None = None,
 ) -> tuple[Attacked, list[str]]:
-    """What APGD-CE, APGD-T, FAB-T and Square (Croce & Hein, 2020) make of the images, and the package's warnings.
+    """What the standard version (Croce & Hein, 2020) makes of the images, or one part alone, and the warnings.
 
     images: (N, C, H, W) in [0, 1]; network: gives logits, frozen, in evaluation mode, on the images' device;
     batch_size: images attacked at a time. The package draws for whole batches: what it finds depends on it as on seed.
+    alone: one of `PARTS`; options: numbers of that part, as the package calls them.
     """
     from pyautoattack import AutoAttack  # it takes as long to import as a small attack to run
 
+    norm = {"linf": "Linf", "l2": "L2"}[threat.norm]
+    which = {"version": "custom", "attacks": [alone]} if alone else {"version": "standard"}
     with _warnings(batch_size) as warnings:
-        adversary = AutoAttack(network, norm="Linf", eps=eps, version="standard", seed=seed, device=images.device)
+        adversary = AutoAttack(network, norm=norm, eps=threat.eps, seed=seed, device=images.device, **which)
+        for name, value in (options or {}).items():
+            setattr(getattr(adversary, PARTS[alone]), name, value)
         adversarial, classes = adversary.run_standard_evaluation(images, labels, batch_size=batch_size)
     return Attacked(classes == labels, adversarial), warnings
 

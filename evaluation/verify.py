@@ -1,17 +1,18 @@
-"""The attacks by name, and the check that every claimed success must pass."""
+"""What an attack's search comes to, and the check that every claimed success must pass."""
 
-import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from evaluation import autoattack, fast_inference
+from evaluation import attacks, fast_inference
+from evaluation.attacks import Attack
 from experiment import pgd, plugins
 from experiment.pgd import Attacked
-
-LOSSES = {"pgd": pgd.cross_entropy, "margin": pgd.margin}
+from experiment.threats.threat import Threat
 
 
 @dataclass
@@ -26,7 +27,7 @@ class Verdicts:
     flags: list[str] = field(default_factory=list)
 
 
-def attack(settings: dict, network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Verdicts:
+def attack(settings: Mapping[str, Any], network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Verdicts:
     """Attack one chunk of images, (N, C, H, W) in [0, 1], with what a resolved suite says of an attack.
 
     network: frozen, in evaluation mode, on the images' device; seed: of this chunk.
@@ -34,52 +35,45 @@ def attack(settings: dict, network: nn.Module, images: Tensor, labels: Tensor, s
     search runs on a faster form of the network and leaves an image at its first success there, so that images whose
     success the network itself does not confirm are attacked once more, on the network itself.
     """
-    threat, batch_size = threat_of(settings, images, seed), fast_inference.batch_size(network, images)
-    check = partial(verify, network, threat=threat, batch_size=batch_size)
-    if settings["name"] == "clean":
-        return check(images, images, labels, flags=[])
+    its, threat = attacks.of_settings(settings), partial(threat_of, settings, images, seed)
+    batch_size = fast_inference.batch_size(network, images)
+    check = partial(verify, network, threat=threat(), batch_size=batch_size)
     with fast_inference.tf32(images.device):
-        found, flags = search(settings, fast_inference.searched(network, images), images, labels, seed, batch_size)
+        searched = fast_inference.searched(network, images)
+        found, flags = search(its, searched, images, labels, threat, seed, batch_size)
     verdicts = check(images, found.adversarial, labels, flags=flags)
-    refuted = verdicts.robust & ~found.robust & threat.admits(images, found.adversarial)
+    refuted = verdicts.robust & ~found.robust & threat().admits(images, found.adversarial)
     if refuted.any():
         few = images[refuted]
-        found, flags = search(settings, network, few, labels[refuted], seed, batch_size)
+        found, flags = search(its, network, few, labels[refuted], threat, seed, batch_size)
         again = check(few, found.adversarial, labels[refuted], flags=flags)
         verdicts.robust[refuted], verdicts.adversarial[refuted] = again.robust, again.adversarial
-        left = int((again.robust & ~found.robust & threat.admits(few, found.adversarial)).sum())
+        left = int((again.robust & ~found.robust & threat().admits(few, found.adversarial)).sum())
         doubt = [f"{left} successes of the search were not confirmed and count as robust"] if left else []
         verdicts.flags += [flag for flag in again.flags + doubt if flag not in verdicts.flags]
     return verdicts
 
 
 def search(
-    settings: dict, network: nn.Module, images: Tensor, labels: Tensor, seed: int, batch_size: int
+    its: Attack,
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    threat: Callable[[], Threat],
+    seed: int,
+    batch_size: int,
 ) -> tuple[Attacked, list[str]]:
-    """What an attack finds on this network, still to be verified, and what made it doubtful.
+    """What the attack finds on this network, still to be verified, and what made it doubtful.
 
-    batch_size: images shown to the network at a time, fewer where a GPU's memory does not suffice.
+    threat: makes the threat model anew; batch_size: images shown to the network at a time, fewer where a GPU's memory
+    does not suffice.
     """
-
-    def of(batch_size: int) -> tuple[Attacked, list[str]]:
-        if settings["name"] == "autoattack":
-            eps = settings["threat"]["eps"]
-            return autoattack.attack(network, images, labels, eps=eps, seed=seed, batch_size=batch_size)
-        options, threat = pgd_options(settings), threat_of(settings, images, seed)
-        return pgd.attack(network, images, labels, threat, **options, batch_size=batch_size), []
-
-    return fast_inference.fitting(of, batch_size)
+    return fast_inference.fitting(
+        lambda batch_size: its.search(network, images, labels, threat(), seed, batch_size), batch_size
+    )
 
 
-def pgd_options(settings: dict) -> dict:
-    """The options that make `experiment.pgd.attack` FGSM, PGD or margin PGD with these settings."""
-    if settings["name"] == "fgsm":
-        return {"steps": 1, "step_size": settings["threat"]["eps"], "random_start": False}
-    kind, steps = re.fullmatch(r"(pgd|margin)-(\d+)", settings["name"]).groups()
-    return {"steps": int(steps), "loss": LOSSES[kind]} | {key: settings[key] for key in ("step_size", "restarts")}
-
-
-def threat_of(settings: dict, images: Tensor, seed: int):
+def threat_of(settings: Mapping[str, Any], images: Tensor, seed: int) -> Threat:
     """An attack's threat model; it draws from `seed`, on the images' device."""
     norm, eps = settings["threat"]["norm"], settings["threat"]["eps"]
     return plugins.load("threat", norm)(eps, torch.Generator(images.device).manual_seed(seed))
@@ -90,7 +84,7 @@ def verify(
     images: Tensor,
     adversarial: Tensor,
     labels: Tensor,
-    threat,
+    threat: Threat,
     flags: list[str],
     batch_size: int = 500,
 ) -> Verdicts:
