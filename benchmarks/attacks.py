@@ -67,7 +67,7 @@ def measure(options: argparse.Namespace) -> dict:
     run, device = suite.run(options.run) if options.run else next(suite.runs()), provenance.device()
     images, labels = suite.load_split(run.dataset, "test")
     images, labels = images[: options.images].to(device).float().div_(255), labels[: options.images].to(device)
-    network = trained(run, options.results / suite.name / run.folder, options.suite).to(device)
+    network = trained(suite, run, options.results / suite.name / run.folder, options.suite).to(device)
     precision.apply("fp32")
     right = int((pgd.predictions(network, images, BATCH_SIZE) == labels).sum())
     rows = []
@@ -99,7 +99,7 @@ def attacking(suite: Suite, names: list[str]) -> Suite:
     return Suite.from_mapping(content)
 
 
-def trained(run: Run, folder: Path, suite_file: str) -> nn.Module:
+def trained(suite: Suite, run: Run, folder: Path, suite_file: str) -> nn.Module:
     """The run's network as an evaluation gets it. Raises UserError where the run has no weights."""
     weights = folder / "model.safetensors"
     if not weights.exists() or not (folder / "train.json").exists():
@@ -110,7 +110,7 @@ def trained(run: Run, folder: Path, suite_file: str) -> nn.Module:
     train = record.read(folder / "train.json")
     if train["status"] == "diverged":
         raise UserError(f"{folder} holds a run that diverged; choose another")
-    return load_network(run, weights, train["weights_sha256"])
+    return load_network(run, suite.dataset(run.dataset), weights, train["weights_sha256"])
 
 
 def measure_attack(settings: dict, network: nn.Module, images: Tensor, labels: Tensor, repeats: int) -> list[dict]:

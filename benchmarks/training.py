@@ -26,7 +26,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.bare import BareLoop, backwards
 from benchmarks.usual import UsualLoop, loader
 from experiment import models, precision, provenance, slots
-from experiment.data import dataset, train_validation_split
+from experiment.data import train_validation_split
+from experiment.datasets.dataset import Dataset
 from experiment.errors import reported
 from experiment.files import write_atomically
 from experiment.quantity import count, threads
@@ -52,14 +53,14 @@ and with what the other loops keep."""
 class Bench:
     """A run of a suite, whose minibatches the suite, the usual loop and a bare loop can train on.
 
-    split: as for the Trainer; scratch: a folder that nothing is written to.
+    dataset, split: as for the Trainer; scratch: a folder that nothing is written to.
     """
 
-    def __init__(self, run: Run, split: tuple, device: torch.device, scratch: Path):
-        self.run, self._split, self._device, self._scratch = run, split, device, scratch
+    def __init__(self, run: Run, dataset: Dataset, split: tuple, device: torch.device, scratch: Path):
+        self.run, self._dataset, self._split, self._device, self._scratch = run, split, device, scratch
         images, labels, *_ = split
         training = run.spec["training"]
-        self.batch_size, augmentation = training["batch_size"], dataset(run.dataset).augmentation
+        self.batch_size, augmentation = training["batch_size"], dataset.augmentation
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         trainer = self._trainer(COUNTED_IMAGES)
         self._method_state: dict[str, Tensor] = {}
@@ -75,8 +76,8 @@ class Bench:
         self._fixed = next(self._batches.epoch(0))
         pictures = loader(images, labels, self.batch_size, augmentation, pin_memory=device.type == "cuda")
         method = load(run.spec["method"])(trainer.method.threat, **run.spec["options"])  # with a state of its own
-        self._usual = UsualLoop(models.of_run(run.spec).train(), method, effort, training, pictures, device)
-        network = models.of_run(run.spec).train().to(device, memory_format=torch.channels_last)
+        self._usual = UsualLoop(models.of_run(run.spec, dataset).train(), method, effort, training, pictures, device)
+        network = models.of_run(run.spec, dataset).train().to(device, memory_format=torch.channels_last)
         self._bare = BareLoop(network, calls, self.precision == "bf16")
 
     @property
@@ -116,7 +117,7 @@ class Bench:
         spec["training"] |= {"epochs": 1, "validation_steps": 1}
         stream = self._stream
         return Trainer(
-            *(spec, split, self._device, self._scratch / "none", float("inf")),
+            *(spec, self._dataset, split, self._device, self._scratch / "none", float("inf")),
             log=lambda line: None,
             recorder=lambda device, generator: CudaGraphs(device, generator, stream) if stream else None,
         )
@@ -153,7 +154,8 @@ def measure(suite: Suite, options: argparse.Namespace) -> dict:
         images, labels = suite.load_split(run.dataset, "train")
         split = train_validation_split(images, labels, training["validation_images"], training["max_train_images"])
         with tempfile.TemporaryDirectory() as scratch:
-            rows += measure_run(Bench(run, split, device, Path(scratch)), options.repeats, device, rates)
+            bench = Bench(run, suite.dataset(run.dataset), split, device, Path(scratch))
+            rows += measure_run(bench, options.repeats, device, rates)
     return {
         "suite": suite.name,
         "repeats": options.repeats,

@@ -18,6 +18,7 @@ from evaluation.chunks import in_chunks
 from experiment import models, precision, provenance, record, slots, weights
 from experiment.consistency import reason_to_evaluate
 from experiment.data import sha256
+from experiment.datasets.dataset import Dataset
 from experiment.errors import UserError, reported
 from experiment.files import write_atomically
 from experiment.fingerprint import fingerprint
@@ -65,8 +66,9 @@ def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
         unfinished.unlink()  # a killed process may leave one each time
     if evaluated:
         precision.apply("fp32")
-        network = load_network(run, folder / "model.safetensors", trained["weights_sha256"]).to(device)
-        identity = {"weights": trained["weights_sha256"], "settings": settings}
+        dataset, file = suite.dataset(run.dataset), folder / "model.safetensors"
+        network = load_network(run, dataset, file, trained["weights_sha256"]).to(device)
+        identity = {"weights": trained["weights_sha256"], "data": data_sha256, "settings": settings}
         identity |= fingerprint(device, "fp32", "experiment/**/*.py", "evaluation/**/*.py")
         robust, flags, seconds = in_chunks(settings, network, images, labels, parts, identity)
     correct = int(robust.sum()) if evaluated else None
@@ -95,12 +97,12 @@ def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
     return result
 
 
-def load_network(run: Run, file: Path, sha256: str) -> nn.Module:
+def load_network(run: Run, dataset: Dataset, file: Path, sha256: str) -> nn.Module:
     """The run's network with the weights in `file`, which must have that digest, frozen, in evaluation mode.
 
     Raises UserError when they are other weights, or another network's.
     """
-    built, found = models.of_run(run.spec), weights.load(file, sha256)
+    built, found = models.of_run(run.spec, dataset), weights.load(file, sha256)
     try:
         built.load_state_dict(found)
     except RuntimeError:  # names, lists or shapes that are not the network's, in lines and lines

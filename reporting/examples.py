@@ -222,7 +222,7 @@ def attacked(suite: Suite, dataset: str, choice: Choice, attack: str, seen: Samp
     device = provenance.device()
     precision.apply("fp32")
     file = folder / choice.variant / f"seed{choice.seed}" / "model.safetensors"
-    network = load_network(run, file, choice.weights_sha256).to(device)
+    network = load_network(run, suite.dataset(dataset), file, choice.weights_sha256).to(device)
     images, labels = seen.images.to(device), seen.labels.to(device)
     verdicts = verify.attack(settings, network, images, labels, seed=settings["seed"])
     with torch.no_grad():

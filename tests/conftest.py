@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from evaluation.run import load_network
 from experiment import record
-from experiment.data import prepare
+from experiment.data import dataset, prepare
 from experiment.suite import Run, Suite
 from training.run import train
 
@@ -74,7 +74,7 @@ class Checkpoint:
 
     def network(self) -> nn.Module:
         sha256 = record.read(self.folder / "train.json")["weights_sha256"]
-        return load_network(self.run, self.folder / "model.safetensors", sha256)
+        return load_network(self.run, dataset("digits"), self.folder / "model.safetensors", sha256)
 
 
 @pytest.fixture(scope="session")

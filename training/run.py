@@ -67,6 +67,7 @@ def is_trained(run: Run, folder: Path) -> bool:
 def train(suite: Suite, run: Run, folder: Path) -> str:
     """Train `run` and write its files into `folder`; returns what to tell the user, in a few words."""
     device, training = provenance.device(), run.spec["training"]
+    dataset = suite.dataset(run.dataset)
     images, labels = suite.load_split(run.dataset, "train")
     split = train_validation_split(images, labels, training["validation_images"], training["max_train_images"])
     resume = folder / "resume"
@@ -75,6 +76,7 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
     with open_own(folder / "train.log", "a" if resume.exists() else "w") as log:
         trainer = Trainer(
             run.spec,
+            dataset,
             split,
             device,
             resume,

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 import steps
-from experiment import data, models, plugins, precision, provenance
+from experiment import models, plugins, precision, provenance
+from experiment.datasets.dataset import Dataset
 from experiment.errors import UserError
 from experiment.fingerprint import fingerprint
 from methods import load
@@ -30,9 +31,9 @@ NOISE, VALIDATION = 2**32 - 1, 2**32 - 2
 class Trainer:
     """Trains one run and can be interrupted at any moment.
 
-    spec: a resolved run (experiment.suite.Run.spec); split: (train images, train labels, validation images,
-    validation labels) as uint8 and int64 tensors; resume: the folder that checkpoints go to every
-    `checkpoint_seconds`; log: called with a line of text after every epoch; recorder: given the device and the
+    spec: a resolved run (experiment.suite.Run.spec); dataset: what is known of its images; split: (train images, train
+    labels, validation images, validation labels) as uint8 and int64 tensors; resume: the folder that checkpoints go to
+    every `checkpoint_seconds`; log: called with a line of text after every epoch; recorder: given the device and the
     generator of noise, what records minibatches (training.cuda_graphs), or None to train them step by step.
     A checkpoint that is damaged, or was made by other code or hardware or for another spec, is not gone on from.
     """
@@ -40,6 +41,7 @@ class Trainer:
     def __init__(
         self,
         spec: dict,
+        dataset: Dataset,
         split: tuple[Tensor, ...],
         device: torch.device,
         resume: Path,
@@ -47,12 +49,7 @@ class Trainer:
         log=print,
         recorder=lambda device, generator: CudaGraphs(device, generator) if device.type == "cuda" else None,
     ):
-        training, dataset, eps, seed = (
-            spec["training"],
-            data.dataset(spec["dataset"]),
-            spec["threat"]["eps"],
-            spec["seed"],
-        )
+        training, eps, seed = spec["training"], spec["threat"]["eps"], spec["seed"]
         self.spec, self.device, self._resume, self._log = spec, device, resume, log
         self._checkpoint_seconds = checkpoint_seconds
         train_images, train_labels, self._val_images, self._val_labels = (tensor.to(device) for tensor in split)
@@ -62,7 +59,7 @@ class Trainer:
         threat = plugins.load("threat", spec["threat"]["norm"])(eps, self._noise)
         self.method = load(spec["method"])(threat, **spec["options"])
         # Channels last is what convolutions are fastest in, on either device.
-        network = models.of_run(spec).to(device, memory_format=torch.channels_last)
+        network = models.of_run(spec, dataset).to(device, memory_format=torch.channels_last)
         self.precision = precision.resolve(training["precision"], device)
         precision.apply(self.precision)
         torch.backends.cudnn.benchmark = device.type == "cuda"  # kernels are chosen by timing them, while warming up
@@ -86,7 +83,8 @@ class Trainer:
         self.status, self.status_epoch, self.status_reason = "ok", None, None
         self.parts, self.started = 1, provenance.now()
         self.starts_anew: str | None = None  # why, where there is a checkpoint that is not gone on from
-        self._identity = {"spec": spec, "method": provenance.method_sha256(spec["method"])}
+        self._identity = {"spec": spec, "data": dataset.sha256.get("train")}
+        self._identity |= {"method": provenance.method_sha256(spec["method"])}
         self._identity |= fingerprint(
             device, self.precision, "experiment/**/*.py", "steps/*.py", "training/**/*.py", "methods/*.py"
         )

@@ -10,10 +10,10 @@ import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from experiment import data
 from experiment.errors import UserError
 
 if TYPE_CHECKING:
+    from experiment.datasets.dataset import Dataset
     from experiment.models.network import Network
 
 # An activation's name in a suite, and its class in torch.nn (softplus has beta = 1, gelu is the exact x * Phi(x)).
@@ -75,9 +75,9 @@ def build(
         )
 
 
-def of_run(spec: Mapping[str, Any]) -> Network:
-    """The network that a resolved run (experiment.suite.Run.spec) starts from, as `build` makes it."""
-    dataset, network = data.dataset(spec["dataset"]), spec["network"]
+def of_run(spec: Mapping[str, Any], dataset: Dataset) -> Network:
+    """The network that a resolved run (experiment.suite.Run.spec) on a data set starts from, as `build` makes it."""
+    network = spec["network"]
     return build(
         network["name"],
         classes=dataset.classes,

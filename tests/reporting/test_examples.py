@@ -90,6 +90,7 @@ def test_a_sheet_is_a_picture_with_a_caption_and_a_text_that_names_what_the_netw
     images, labels = digits.suite.load_split("digits", "test")
     network = load_network(
         digits.suite.run("digits/pgd-7/seed3"),
+        dataset("digits"),
         digits.folder / "digits/pgd-7/seed3/model.safetensors",
         digits.runs["weights_sha256"].iloc[0],
     )

@@ -8,7 +8,7 @@ import torch
 from rehearsal import NoReading, NoWaiting, Recorder, Refusing
 
 import methods
-from experiment.data import train_validation_split
+from experiment.data import dataset, train_validation_split
 from methods import load
 from training import trainer
 from training.clock import Clock
@@ -44,7 +44,8 @@ def made(data, folder, recorder, method="pgd", rule="constant", options=None, ch
         *suite.load_split("digits", "train"), training["validation_images"], training["max_train_images"]
     )
     folder.mkdir(exist_ok=True)
-    return Trainer(spec, split, CPU, folder / "resume", checkpoint_seconds, log=log.append, recorder=recorder), log
+    arguments = (spec, dataset("digits"), split, CPU, folder / "resume", checkpoint_seconds)
+    return Trainer(*arguments, log=log.append, recorder=recorder), log
 
 
 def finished(*arguments, **options):

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiment.data import dataset
 from experiment.errors import UserError
 from training import checkpoint
 from training.trainer import Trainer
@@ -22,7 +23,7 @@ def spec():
 
 def trainer(spec, folder):
     images, labels = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)
-    return Trainer(spec, (images, labels, images, labels), CPU, folder, 1)
+    return Trainer(spec, dataset("digits"), (images, labels, images, labels), CPU, folder, 1)
 
 
 @pytest.mark.fault("file")

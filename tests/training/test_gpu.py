@@ -8,7 +8,7 @@ import tiny
 import torch
 
 import methods
-from experiment.data import train_validation_split
+from experiment.data import dataset, train_validation_split
 from methods import load
 from training import trainer
 from training.cuda_graphs import CudaGraphs
@@ -56,7 +56,8 @@ def trained(data, folder, method="pgd", rule="mplus", recorder=CudaGraphs, **cha
     )
     folder.mkdir(exist_ok=True)
     spec = next(suite.runs()).spec
-    run = Trainer(spec, split, GPU, folder / "resume", 1000, log=log.append, recorder=on_the_shared(recorder))
+    arguments = (spec, dataset("digits"), split, GPU, folder / "resume", 1000)
+    run = Trainer(*arguments, log=log.append, recorder=on_the_shared(recorder))
     run.train()
     return run, log
 

@@ -13,6 +13,7 @@ import torch
 import yaml
 
 import methods
+from experiment.data import dataset
 from experiment.suite import ROOT
 from experiment.weights import sha256
 from training import batches, trainer
@@ -79,7 +80,8 @@ def seen_by(data, tmp_path, monkeypatch, method, rule, seed):
     images = torch.randint(0, 256, (30, 3, 32, 32), dtype=torch.uint8, generator=draw)
     labels = torch.randint(0, 10, (30,), generator=draw)
     split = (images[:24], labels[:24], images[24:], labels[24:])
-    trainer = Trainer(spec, split, torch.device("cpu"), tmp_path / "resume", 1000, log=lambda line: None)
+    arguments = (spec, dataset("cifar10"), split, torch.device("cpu"), tmp_path / "resume", 1000)
+    trainer = Trainer(*arguments, log=lambda line: None)
     weights, shown, train_batch = sha256(trainer.learner.network.state_dict()), [], trainer.method.train_batch
 
     def watched(learner, images, labels, effort):

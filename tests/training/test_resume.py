@@ -18,6 +18,7 @@ import yaml
 
 import methods
 import steps
+from experiment.data import dataset
 from experiment.suite import ROOT
 from training import checkpoint, trainer
 from training import run as training_run
@@ -289,7 +290,8 @@ def test_an_edited_method_is_another_code(data, tmp_path, monkeypatch):
     suite = tiny.suite(data, "free")
     (run,) = suite.runs()
     images, labels = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)
-    Trainer(run.spec, (images, labels, images, labels), torch.device("cpu"), tmp_path / "resume", 1)
+    split = (images, labels, images, labels)
+    Trainer(run.spec, dataset("digits"), split, torch.device("cpu"), tmp_path / "resume", 1)
     names = {str(path.relative_to(ROOT)) for path in hashed}
     assert {
         "methods/free/method.py",
