@@ -1,4 +1,4 @@
-"""What tables, plots, sheets and the report were made of: `python -m analysis.digests SUITE [--results DIR]`.
+"""What tables, plots, examples and the report were made of: `python -m analysis.digests SUITE [--results DIR]`.
 
 It writes digests.json beside them: SHA-256 of every file that they were made of, and of their own. They are made again
 when these are no longer the digests of the files that are there, whatever the files' times.
@@ -16,7 +16,7 @@ from experiment.files import write_atomically
 from experiment.suite import ROOT, Suite
 
 NAME = "digests.json"
-PRODUCTS = ("runs.csv", "summary.txt", "tables/*", "plots/*", "sheets/*", "report.html")
+PRODUCTS = ("runs.csv", "summary.txt", "tables/*", "plots/*", "examples/*", "report.html")
 WEIGHTS = "model.safetensors"  # large, and their digest is in train.json
 PUBLISHED = ROOT / "results" / "reference"  # others' numbers, one of the things that tables are made from
 

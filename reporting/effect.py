@@ -17,7 +17,7 @@ PAIRED = ["seed", "attack", "status", "data_passes", "seconds", "hardware", "ima
 PAIRED += ["verdicts", "disturbed"]
 
 
-def mplus_effect(resolved: dict, runs: pd.DataFrame) -> Table:
+def effect_table(resolved: dict, runs: pd.DataFrame) -> Table:
     """Each variant that names a base against it, paired by seed and by image, with a verdict in words.
 
     resolved, runs: as for `reporting.tables.build`.
@@ -49,7 +49,7 @@ def mplus_effect(resolved: dict, runs: pd.DataFrame) -> Table:
                 line |= {"variant": f"{line['variant']}, not collapsed", "pairs": str(n - hurt)}
                 shown.append(line | _cells(healthy, attack, n - hurt) | {"verdict": left.text})
     caption = _caption(resolved, runs, attack, margin)
-    return make_table("mplus_effect", caption, _notes(runs, data), data, shown, detail if planned > 1 else ())
+    return make_table("effect", caption, _notes(runs, data), data, shown, detail if planned > 1 else ())
 
 
 def _caption(resolved: dict, runs: pd.DataFrame, attack: str, margin: float) -> list[str]:
@@ -66,7 +66,7 @@ def _caption(resolved: dict, runs: pd.DataFrame, attack: str, margin: float) -> 
         f"pair took {CHEAPER:g} times fewer passes or more, in passes only if the times' interval shows no saving. "
         "Seeds that would settle it: those at which either test has a power of 80 % if difference and spread stay as "
         "they are; a guess, as so few seeds say little of their spread. No verdict is corrected for their number.",
-        "mplus_effect.csv has the other attacks, intervals over seeds alone, p values and, seed by seed, McNemar's "
+        "effect.csv has the other attacks, intervals over seeds alone, p values and, seed by seed, McNemar's "
         "exact test.",
         describe_attacks(resolved, runs),
     ]
@@ -75,7 +75,7 @@ def _caption(resolved: dict, runs: pd.DataFrame, attack: str, margin: float) -> 
 def _notes(runs: pd.DataFrame, data: list[dict]) -> list[str]:
     if not data:
         return ["No variant of this suite names a base."]
-    notes = ["A seed whose base or M+ run is missing or diverged is no pair; mplus_effect.csv counts both."]
+    notes = ["A seed whose base or M+ run is missing or diverged is no pair; effect.csv counts both."]
     labels = {row["variant"] for row in data} | {row["base"] for row in data}
     if (runs.loc[runs["variant"].isin(labels), "partial_passes"] > 0).any():
         notes.append("Passes through the first layer alone are not counted as passes; cost.csv has partial_passes.")

@@ -2,8 +2,8 @@
 
     python -m reporting.examples configs/quick.yaml
 
-Writes results/<suite>/sheets/<dataset>.png and, with its caption and alternative text, <dataset>.json. The variants are
-chosen by runs.csv, which `reporting.collate` writes.
+Writes results/<suite>/examples/<dataset>.png and, with its caption and alternative text, <dataset>.json. The variants
+are chosen by runs.csv, which `reporting.collate` writes.
 """
 
 import argparse
@@ -91,18 +91,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--threads", type=threads, help="CPU threads; default: PyTorch's own choice")
     options = parser.parse_args(arguments)
-    with reported("sheet"):
+    with reported("examples"):
         suite = Suite.load(options.suite)
         if options.threads:
             torch.set_num_threads(options.threads)
         with slots.gpu() as slot:
             provenance.check_slot(slot)
             for dataset in options.dataset or suite.datasets:
-                print(f"Sheet: {os.path.relpath(make(suite, dataset, options.results / suite.name))}", flush=True)
+                print(f"Examples: {os.path.relpath(make(suite, dataset, options.results / suite.name))}", flush=True)
 
 
 def make(suite: Suite, dataset: str, folder: Path) -> Path:
-    """Write sheets/<dataset>.png and .json in `folder` (results/<suite>); returns the picture's path.
+    """Write examples/<dataset>.png and .json in `folder` (results/<suite>); returns the picture's path.
 
     Where no network is left to attack, the picture says so. Raises UserError where runs.csv, the test images or the
     weights of a chosen run cannot be used.
@@ -127,7 +127,7 @@ def make(suite: Suite, dataset: str, folder: Path) -> Path:
             caption, alt = describe(suite, dataset, attack, seen, shown), describe_predictions(seen, shown, names)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata=FORMATS["png"])
-    path = folder / "sheets" / f"{dataset}.png"
+    path = folder / "examples" / f"{dataset}.png"
     write_atomically(path, buffer.getvalue())
     said = json.dumps({"caption": caption, "alt": alt}, indent=1, ensure_ascii=False)
     write_atomically(path.with_suffix(".json"), f"{said}\n".encode())

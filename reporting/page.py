@@ -27,11 +27,11 @@ from reporting import plots, run_pages, tables
 from reporting.captions import NOTHING, describe_attacks, describe_protocol, describe_sources
 from reporting.formatting import Table
 from reporting.plots.style import PlotText
-from reporting.summary import answer
+from reporting.summary import summary
 
 # A reader's questions in their order: a section's name, its title, its tables, and how the names of its plots begin.
 SECTIONS = [
-    ("mplus", "What M+ changes", ["mplus_effect"], ("mplus", "effect")),
+    ("effect", "What M+ changes", ["effect"], ("effect",)),
     ("tradeoff", "Robustness against cost", [], ("accuracy_vs_", "pareto")),
     ("robustness", "Robustness", ["robustness"], ("robustness",)),
     ("cost", "Cost of training", ["cost"], ("cost",)),
@@ -42,9 +42,9 @@ NUMBER = re.compile(r"[+\-−]?\d+(\.\d+)?")
 
 
 def write(resolved: dict, folder: Path) -> Path:
-    """Write report.html into `folder` (results/<suite>), from the records, plots and sheets in it; returns its path.
+    """Write report.html into `folder` (results/<suite>), from the records, plots and examples in it; returns its path.
 
-    Raises UserError when no run of the suite has a usable training record, or a sheet's text cannot be read.
+    Raises UserError when no run of the suite has a usable training record, or the text of examples cannot be read.
     """
     path = folder / "report.html"
     write_atomically(path, render(resolved, folder).encode())
@@ -67,9 +67,9 @@ def render(resolved: dict, folder: Path) -> str:
         missing=collation.missing,
         problems=[problem.replace(f"{folder}{os.sep}", "") for problem in collation.problems],
         status=_status(resolved, collation),
-        answer=answer(resolved, runs),
+        summary=summary(resolved, runs),
         sections=_sections(resolved, collation, folder),
-        sheets=list(_sheets(resolved, folder)),
+        examples=list(_examples(resolved, folder)),
         runs_table=_runs_table(resolved, runs),
         pages=pages,
         protocol=describe_protocol(resolved, runs),
@@ -172,10 +172,10 @@ def _picture(path: Path, kind: str, text: PlotText) -> dict:
     return {"source": f"data:image/{kind};base64,{content}", "text": text}
 
 
-def _sheets(resolved: dict, folder: Path) -> Iterator[dict]:
-    """The sheet of adversarial images of each data set that has one."""
+def _examples(resolved: dict, folder: Path) -> Iterator[dict]:
+    """The examples of adversarial images of each data set that has one."""
     for dataset in resolved["datasets"]:
-        image, text = (folder / "sheets" / f"{dataset}.{extension}" for extension in ("png", "json"))
+        image, text = (folder / "examples" / f"{dataset}.{extension}" for extension in ("png", "json"))
         if image.exists() and text.exists():
             try:
                 said = json.loads(text.read_text())

@@ -39,16 +39,16 @@ def section(reference: Path, link: str) -> str:
         raise UserError(f"{reference} has no train.json; `make readme` publishes the results of {SUITE} there")
     provenance = read(records[0])["provenance"]
     hardware, packages = escape_markdown(provenance["hardware"]["label"]), provenance["packages"]
-    pages = {name: (reference / "tables" / f"{name}.md").read_text() for name in ("robustness", "mplus_effect")}
+    pages = {name: (reference / "tables" / f"{name}.md").read_text() for name in ("robustness", "effect")}
     front, training = f"{link}/plots/accuracy_vs_passes.png", f"{link}/plots/training.png"
-    effect = pages["mplus_effect"].partition("<details>")[0].splitlines()
+    effect = pages["effect"].partition("<details>")[0].splitlines()
     return "\n\n".join(
         [
             f"Trained on {hardware}; PyTorch {packages['torch']}, pyautoattack {packages['pyautoattack']}. "
             f"Seed by seed: [{link}/tables/robustness.md]({link}/tables/robustness.md).",
             pages["robustness"].partition("<details>")[0].strip(),
             f"![AutoAttack accuracy against passes over the training data, a dot a seed]({front})",
-            f"What M+ changes; [mplus_effect.md]({link}/tables/mplus_effect.md) says what the columns mean:",
+            f"What M+ changes; [effect.md]({link}/tables/effect.md) says what the columns mean:",
             "\n".join(line for line in effect if line.startswith("|")),
             f"![Steps, gradient magnitude and validation accuracy of every variant, epoch by epoch]({training})",
         ]

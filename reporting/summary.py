@@ -1,4 +1,4 @@
-"""A suite's answer in three sentences made from its numbers: what M+ changes, what is on the front, what to doubt."""
+"""A suite's results in three sentences made from its numbers: what M+ changes, what is on the front, what to doubt."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ import pandas as pd
 from analysis.results import RUN, headline_attack
 from analysis.timing import disturbed
 from reporting.captions import changed, describe_runs, suspects
-from reporting.effect import mplus_effect
+from reporting.effect import effect_table
 from reporting.formatting import signed
 from reporting.plots.pareto import standings
 
@@ -23,12 +23,12 @@ PHRASES = {  # by the verdict on accuracy
 }
 
 
-def answer(resolved: dict, runs: pd.DataFrame) -> list[str]:
+def summary(resolved: dict, runs: pd.DataFrame) -> list[str]:
     """Three sentences in plain text: what M+ changes, which variants are on the front, what must not be read into it.
 
     resolved, runs: as for `reporting.tables.build`.
     """
-    effects = mplus_effect(resolved, runs).data
+    effects = effect_table(resolved, runs).data
     return [_mplus(resolved, effects), _front(resolved, runs), _doubts(resolved, runs, effects)]
 
 

@@ -19,7 +19,7 @@ from reporting.captions import (
     describe_suspects,
     suspects,
 )
-from reporting.effect import mplus_effect
+from reporting.effect import effect_table
 from reporting.formatting import Table, make_table, numbers, of_planned, plus_minus
 from reporting.literature import literature
 
@@ -35,11 +35,11 @@ SHOWN_PER_UNIT = {"seconds_per_pass": 1e3, "peak_memory_bytes": 2.0**-20}
 
 
 def build(resolved: dict, runs: pd.DataFrame) -> list[Table]:
-    """The tables of a suite: robustness, cost, mplus_effect (no lines where no variant names a base) and literature.
+    """The tables of a suite: robustness, cost, effect (no lines where no variant names a base) and literature.
 
     resolved: the suite with every default filled in; runs: the frame `analysis.results.collate` makes, not empty.
     """
-    return [make(resolved, runs) for make in (_robustness, _cost, mplus_effect, literature)]
+    return [make(resolved, runs) for make in (_robustness, _cost, effect_table, literature)]
 
 
 def _robustness(resolved: dict, runs: pd.DataFrame) -> Table:

@@ -2,7 +2,7 @@
 
     python -m reporting.trace robustness pgd-7 autoattack
     python -m reporting.trace cost pgd-7 seconds --suite configs/cifar10.yaml
-    python -m reporting.trace mplus_effect pgd+mplus
+    python -m reporting.trace effect pgd+mplus
 
 Without a column, every column of the variant's line is traced. Only records are read.
 """
@@ -58,7 +58,7 @@ def trace(resolved: dict, results: Path, table: str, variant: str, column: str |
 def main(arguments: list[str] | None = None) -> None:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(prog="python -m reporting.trace", description=__doc__.partition("\n")[0])
-    parser.add_argument("table", metavar="TABLE", help="robustness, cost or mplus_effect")
+    parser.add_argument("table", metavar="TABLE", help="robustness, cost or effect")
     parser.add_argument("variant", metavar="VARIANT", help="a variant's label")
     parser.add_argument("column", metavar="COLUMN", nargs="?", help="as the table's head has it; default: all")
     parser.add_argument("--suite", default=DEFAULT_SUITE, help="a suite of configs/ or a YAML file; default: quick")
@@ -101,7 +101,7 @@ def _columns(table: str, resolved: dict) -> dict[str, str]:
     """
     attacks = {name: name for name in attack_names(resolved)}
     costs = {title: cost for cost, title in tables.COSTS.items()}
-    traced = {"robustness": attacks, "cost": costs, "mplus_effect": SPEEDUPS | attacks}
+    traced = {"robustness": attacks, "cost": costs, "effect": SPEEDUPS | attacks}
     if table not in traced:
         raise UserError(f"there is no table {table!r} to trace; the tables are {', '.join(traced)}")
     return traced[table]
@@ -115,7 +115,7 @@ def _seed(
     there = runs[(runs["dataset"] == dataset) & (runs["seed"] == seed)]
     ours = there[there["variant"] == variant]
     base = next(each.get("base") for each in resolved["variants"] if each["label"] == variant)
-    behind = [there[there["variant"] == base], ours] if table == "mplus_effect" else [ours]
+    behind = [there[there["variant"] == base], ours] if table == "effect" else [ours]
     yield from ("", f"{dataset} seed {seed}")
     for name in wanted:
         rows = [part[part["attack"] == name] if name in attack_names(resolved) else part[:1] for part in behind]

@@ -1,5 +1,5 @@
 # The Snakefile's last stages: what people read, from the records. Names in capitals are the Snakefile's.
-TABLES = ["robustness", "cost", "mplus_effect", "literature"]
+TABLES = ["robustness", "cost", "effect", "literature"]
 ABOUT = "../reporting/templates/captions/{}.rst".format  # of the page that `snakemake --report` makes
 
 
@@ -23,15 +23,15 @@ rule collate:
         "{PYTHON:q} -P -m reporting.collate - <<< {SUITE:q} > {output.summary}"
 
 
-rule sheet:
+rule examples:
     input:
         ancient(RESULTS + "/runs.csv"),  # has the digests of the weights
         data=lambda w: needed("runs.csv", suite.data_file(w.dataset, "test")),
         outdated=again("runs.csv"),
     output:
-        update(multiext(RESULTS + "/sheets/{dataset}", ".png", ".json")),
+        update(multiext(RESULTS + "/examples/{dataset}", ".png", ".json")),
     message:
-        "sheet {wildcards.dataset}"
+        "examples {wildcards.dataset}"
     resources:
         gpu=GPU,
     shell:
@@ -41,7 +41,7 @@ rule sheet:
 rule report:
     input:
         ancient(rules.collate.output),
-        ancient(expand(rules.sheet.output, dataset=suite.datasets)),
+        ancient(expand(rules.examples.output, dataset=suite.datasets)),
         outdated=again("runs.csv"),
     output:
         page=report(update(RESULTS + "/report.html"), caption=ABOUT("report"), category="Report"),

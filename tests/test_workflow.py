@@ -103,7 +103,7 @@ def test_a_suite_ends_in_tables_and_plots_of_every_variant(finished):
     assert set(runs["variant"]) == {"fast", "fast+mplus", "pgd-2"}
     assert set(runs["attack"]) == {"clean", "pgd-3", "autoattack"}
     assert runs["accuracy"].between(0, 1).all()
-    for table in ("robustness", "cost", "mplus_effect"):
+    for table in ("robustness", "cost", "effect"):
         for kind in ("csv", "md", "tex"):
             assert (results / "tables" / f"{table}.{kind}").stat().st_size > 0
     plots = {path.name for path in (results / "plots").iterdir()}

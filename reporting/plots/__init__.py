@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from reporting.plots.curves import curves_figure, curves_text, page_names, pages
 from reporting.plots.literature import literature_figure, literature_text
-from reporting.plots.pareto import front_figure, front_text
+from reporting.plots.pareto import pareto_figure, pareto_text
 from reporting.plots.style import FORMATS, RC, PlotText, render
 
 COSTS = {"accuracy_vs_seconds": "seconds", "accuracy_vs_passes": "data_passes"}
@@ -39,7 +39,7 @@ def figures(resolved: dict, runs: pd.DataFrame, epochs: pd.DataFrame) -> Iterato
     """The plots, by the stem of their files' names; only those that the frames hold something for."""
     for dataset, ours, seen in _by_dataset(resolved, runs, epochs):
         for name, cost in COSTS.items():
-            if (figure := front_figure(resolved, ours, cost)) is not None:
+            if (figure := pareto_figure(resolved, ours, cost)) is not None:
                 yield _stem(resolved, name, dataset), figure
         for page in pages(resolved):
             if (figure := curves_figure(resolved, page, ours, seen)) is not None:
@@ -53,7 +53,7 @@ def texts(resolved: dict, runs: pd.DataFrame, epochs: pd.DataFrame) -> dict[str,
     found: dict[str, PlotText | None] = {}
     for dataset, ours, seen in _by_dataset(resolved, runs, epochs):
         for name, cost in COSTS.items():
-            found[_stem(resolved, name, dataset)] = front_text(resolved, ours, cost)
+            found[_stem(resolved, name, dataset)] = pareto_text(resolved, ours, cost)
         for page in pages(resolved):
             found[_stem(resolved, page.name, dataset)] = curves_text(resolved, page, ours, seen)
         found[_stem(resolved, "literature", dataset)] = literature_text(resolved, ours)

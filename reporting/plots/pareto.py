@@ -73,7 +73,7 @@ def panels(rows: pd.DataFrame, cost: str) -> list[tuple[str, pd.DataFrame]]:
     return list(rows.groupby("hardware")) if cost == "seconds" else [("", rows)]
 
 
-def front_figure(resolved: dict, runs: pd.DataFrame, cost: str) -> Figure | None:
+def pareto_figure(resolved: dict, runs: pd.DataFrame, cost: str) -> Figure | None:
     """Accuracy under the headline attack against `cost`, of one data set's runs; None where nothing was attacked.
 
     Seconds of different hardware get panels of their own.
@@ -107,8 +107,8 @@ def front_figure(resolved: dict, runs: pd.DataFrame, cost: str) -> Figure | None
     return figure
 
 
-def front_text(resolved: dict, runs: pd.DataFrame, cost: str) -> PlotText | None:
-    """What is said of `front_figure` of the same rows; None where there is no such figure."""
+def pareto_text(resolved: dict, runs: pd.DataFrame, cost: str) -> PlotText | None:
+    """What is said of `pareto_figure` of the same rows; None where there is no such figure."""
     attack = headline_attack(resolved)
     rows = runs[runs["attack"] == attack]
     seen = rows[rows["accuracy"].notna()]

@@ -41,7 +41,7 @@ def test_records_become_runs_tables_and_plots(folder, resolved, capsys):
     assert report(resolved, folder) == 0
     written = set(contents(folder))
     assert "runs.csv" in written
-    for table in ("robustness", "cost", "mplus_effect"):
+    for table in ("robustness", "cost", "effect"):
         assert {f"tables/{table}.{kind}" for kind in ("csv", "md", "tex")} <= written
     assert {"plots/accuracy_vs_seconds.svg", "plots/training.png"} <= written
     shown = capsys.readouterr()

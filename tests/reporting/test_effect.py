@@ -10,13 +10,13 @@ from synthetic import VARIANTS, edit, resolved_suite, robust_images, write_resul
 
 from analysis.results import collate
 from analysis.statistics import crossed_mean, mcnemar, paired_interval
-from reporting.effect import mplus_effect
+from reporting.effect import effect_table
 
 FEW = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus", "fast", "fast+mplus")}
 
 
 def effect(folder, resolved):
-    return mplus_effect(resolved, collate(resolved, folder).runs)
+    return effect_table(resolved, collate(resolved, folder).runs)
 
 
 def set_accuracy(folder, run, attack, correct, images=360):

@@ -83,9 +83,9 @@ def digits(tmp_path):
     return Results(tmp_path, "digits")
 
 
-def test_a_sheet_is_a_picture_with_a_caption_and_a_text_that_names_what_the_networks_say(digits):
+def test_the_examples_are_a_picture_with_a_caption_and_a_text_that_names_what_the_networks_say(digits):
     path, said = digits.made()
-    assert path == digits.folder / "sheets" / "digits.png"
+    assert path == digits.folder / "examples" / "digits.png"
     assert min(matplotlib.image.imread(path).shape[:2]) > 600
     images, labels = digits.suite.load_split("digits", "test")
     network = load_network(
@@ -170,7 +170,7 @@ def test_two_variants_are_shown_where_there_are_no_more(tmp_path):
     assert few.made()[0].exists()
 
 
-def test_where_every_run_diverged_the_sheet_says_so(tmp_path):
+def test_where_every_run_diverged_the_picture_says_so(tmp_path):
     gone = Results(tmp_path, "digits", {label: (float("nan"), 10, "diverged") for label in STANDINGS})
     path, said = gone.made()
     assert said["caption"] == said["alt"] == "digits: no network is left to attack."

@@ -61,7 +61,7 @@ def collated(resolved, folder, file):
         for table in tables.build(resolved, found.runs):
             assert all(text.encode() for text in table.files().values())
         assert render(resolved, folder).encode()
-        list(trace(resolved, folder, "mplus_effect", "pgd+mplus", None, "snakemake"))
+        list(trace(resolved, folder, "effect", "pgd+mplus", None, "snakemake"))
 
 
 FUZZED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

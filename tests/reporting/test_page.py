@@ -16,7 +16,7 @@ from analysis.results import collate
 from experiment.errors import UserError
 from experiment.suite import ROOT
 from reporting.page import main, render, sortable, write
-from reporting.summary import answer
+from reporting.summary import summary
 
 FEW = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus", "fast")}
 PIXEL = b"\x89PNG\r\n\x1a\n"
@@ -78,12 +78,12 @@ def test_every_link_leads_to_one_place_in_the_page(resolved, folder):
     assert {"runs-of-digits/pgd-7", "robustness", "protocol"} <= links
 
 
-def test_the_answer_comes_first_then_questions_in_a_readers_order(resolved, folder):
+def test_the_summary_comes_first_then_questions_in_a_readers_order(resolved, folder):
     html = render(resolved, folder)
     text = Page(html).text
-    places = [text.index(sentence) for sentence in answer(resolved, collate(resolved, folder).runs)]
+    places = [text.index(sentence) for sentence in summary(resolved, collate(resolved, folder).runs)]
     assert places == sorted(places)
-    names = ["answer", "mplus", "robustness", "cost", "runs", "protocol", "cite", "again"]
+    names = ["summary", "effect", "robustness", "cost", "runs", "protocol", "cite", "again"]
     found = [html.index(f'<section id="{name}"') for name in names]
     assert found == sorted(found)
     assert places[-1] < text.index("fewer passes")
@@ -165,30 +165,30 @@ def test_what_a_record_says_is_shown_and_never_run(resolved, folder):
     assert "x" not in page.addresses
 
 
-def test_plots_and_sheets_that_are_there_are_in_the_page_with_their_texts(resolved, folder):
+def test_plots_and_examples_that_are_there_are_in_the_page_with_their_texts(resolved, folder):
     (folder / "plots").mkdir()
     (folder / "plots" / "accuracy_vs_passes.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     assert [image["alt"] for image in Page(render(resolved, folder)).images] != [""]
-    (folder / "sheets").mkdir()
-    (folder / "sheets" / "digits.png").write_bytes(PIXEL)
-    (folder / "sheets" / "digits.json").write_text(
+    (folder / "examples").mkdir()
+    (folder / "examples" / "digits.png").write_bytes(PIXEL)
+    (folder / "examples" / "digits.json").write_text(
         json.dumps({"caption": "Below, <what> it saw.", "alt": "six digits"})
     )
     page = Page(render(resolved, folder))
-    plot, sheet = page.images
+    plot, examples = page.images
     assert plot["src"].startswith("data:image/svg+xml;base64,")
     assert len(plot["alt"]) > 20
-    assert sheet["src"].startswith("data:image/png;base64,")
-    assert sheet["alt"] == "six digits"
+    assert examples["src"].startswith("data:image/png;base64,")
+    assert examples["alt"] == "six digits"
     assert "Below, <what> it saw." in page.text
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"alt": "six digits"}'])
-def test_a_sheet_whose_text_cannot_be_read_is_an_error_that_names_its_file(resolved, folder, content):
-    (folder / "sheets").mkdir()
-    (folder / "sheets" / "digits.png").write_bytes(PIXEL)
-    (folder / "sheets" / "digits.json").write_text(content)
-    with pytest.raises(UserError, match=r"sheets/digits\.json: no caption and alt"):
+def test_examples_whose_text_cannot_be_read_is_an_error_that_names_its_file(resolved, folder, content):
+    (folder / "examples").mkdir()
+    (folder / "examples" / "digits.png").write_bytes(PIXEL)
+    (folder / "examples" / "digits.json").write_text(content)
+    with pytest.raises(UserError, match=r"examples/digits\.json: no caption and alt"):
         render(resolved, folder)
 
 

@@ -67,7 +67,7 @@ def column(page, table, title):
     return page.locator(f"#{table} tbody td:nth-child({titles.index(title) + 1})")
 
 
-@pytest.mark.parametrize(("table", "title"), [("cost", "seconds"), ("mplus_effect", "autoattack")])
+@pytest.mark.parametrize(("table", "title"), [("cost", "seconds"), ("effect", "autoattack")])
 def test_a_click_on_a_head_sorts_by_value_and_another_turns_the_order_round(open_page, table, title):
     page = open_page()
     cells = column(page, f"table-{table}", title)
@@ -161,7 +161,7 @@ def test_it_prints_without_what_only_a_screen_needs(open_page):
 
 def test_without_scripts_tables_and_plots_are_there_to_read(open_page):
     page = open_page(javascript=False)
-    for table in ("robustness", "cost", "mplus_effect", "runs"):
+    for table in ("robustness", "cost", "effect", "runs"):
         assert page.locator(f"#table-{table} tbody tr").first.is_visible()
     assert page.locator("figure img").first.is_visible()
     assert page.locator(f"[id='{RUN}']").is_visible()  # DevTools' switch leaves noscript unread

@@ -59,7 +59,7 @@ def rows(tmp_path_factory, resolved):
 
 @pytest.fixture(scope="module")
 def panel(resolved, rows):
-    return pareto.front_figure(resolved, rows, PASSES).axes[0]
+    return pareto.pareto_figure(resolved, rows, PASSES).axes[0]
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_variants_of_equal_cost_and_accuracy_are_both_seen(tmp_path):
     folder = write_results(tmp_path, resolved, variants=twins)
     for place in folder.rglob("evaluate"):
         write_verdicts(place, "autoattack", robust_images(128, 60))
-    axes = pareto.front_figure(resolved, collate(resolved, folder).runs, PASSES).axes[0]
+    axes = pareto.pareto_figure(resolved, collate(resolved, folder).runs, PASSES).axes[0]
     drawn = marks(axes, pareto.MEANS)
     assert len({mark[:2] for mark in drawn}) == 1
     sizes = [mark[2] for mark in drawn]
@@ -142,7 +142,7 @@ def test_variants_of_equal_cost_and_accuracy_are_both_seen(tmp_path):
 
 def test_a_single_seed_is_drawn_once(tmp_path):
     resolved = resolved_suite(FEW, seeds=(0,), epochs=4)
-    figure = pareto.front_figure(resolved, rows_of(resolved, tmp_path), PASSES)
+    figure = pareto.pareto_figure(resolved, rows_of(resolved, tmp_path), PASSES)
     assert len(marks(figure.axes[0], pareto.MEANS)) == 5
     assert marks(figure.axes[0], pareto.SEEDS) == []
     assert "a run" in legend(figure)[0]
@@ -153,32 +153,32 @@ def test_the_cost_axis_is_logarithmic_only_beyond_a_factor_of_ten(tmp_path, pane
     assert panel.get_xscale() == "linear"
     wide = {**FEW, "pgd-30": ("pgd", "constant", None, 31, 0.9, 0.52, 30)}
     resolved = resolved_suite(wide, seeds=(0,), epochs=4)
-    axes = pareto.front_figure(resolved, rows_of(resolved, tmp_path, variants=wide), PASSES).axes[0]
+    axes = pareto.pareto_figure(resolved, rows_of(resolved, tmp_path, variants=wide), PASSES).axes[0]
     assert axes.get_xscale() == "log"
     assert axes.xaxis.get_major_formatter()(50) == "50"
 
 
 def test_the_attack_shown_is_the_last_where_there_is_no_autoattack(tmp_path, resolved, rows):
-    assert "AutoAttack (128 test images)" in pareto.front_figure(resolved, rows, PASSES).get_suptitle()
+    assert "AutoAttack (128 test images)" in pareto.pareto_figure(resolved, rows, PASSES).get_suptitle()
     other = resolved_suite(FEW, seeds=(0,), attacks=("clean", "pgd-20"), epochs=4)
     runs = collate(other, write_results(tmp_path, other, variants=FEW)).runs
-    assert "pgd-20 (360 test images)" in pareto.front_figure(other, runs, PASSES).get_suptitle()
-    assert pareto.front_text(other, runs, PASSES).alt.startswith("Accuracy under pgd-20 on 360 test images")
+    assert "pgd-20 (360 test images)" in pareto.pareto_figure(other, runs, PASSES).get_suptitle()
+    assert pareto.pareto_text(other, runs, PASSES).alt.startswith("Accuracy under pgd-20 on 360 test images")
 
 
 def test_seconds_of_different_hardware_are_in_panels_of_their_own(tmp_path, resolved):
     rows = rows_of(resolved, tmp_path, hardware={1: "NVIDIA H200"})
-    panels = pareto.front_figure(resolved, rows, "seconds").axes
+    panels = pareto.pareto_figure(resolved, rows, "seconds").axes
     assert [HARDWARE in axes.get_xlabel() for axes in panels] == [True, False]
     assert [len(marks(axes, pareto.SEEDS)) for axes in panels] == [10, 0]
-    assert len(pareto.front_figure(resolved, rows, PASSES).axes) == 1
-    alt = pareto.front_text(resolved, rows, "seconds").alt
+    assert len(pareto.pareto_figure(resolved, rows, PASSES).axes) == 1
+    alt = pareto.pareto_text(resolved, rows, "seconds").alt
     assert alt.count("On the Pareto front") == 2
     assert "On NVIDIA H200." in alt
 
 
 def test_a_collapsed_run_is_crossed_and_written_with_its_accuracy_where_it_is_off_the_axis(resolved, hurt):
-    figure = pareto.front_figure(resolved, hurt, "seconds")
+    figure = pareto.pareto_figure(resolved, hurt, "seconds")
     axes = figure.axes[0]
     assert len(crosses(axes)) == 1
     assert {"↓ fast 0.0 %", "fast (1 of 3 collapsed)"} <= set(labels(axes))
@@ -187,33 +187,33 @@ def test_a_collapsed_run_is_crossed_and_written_with_its_accuracy_where_it_is_of
 
 
 def test_a_diverged_run_is_named_and_has_no_mark(resolved, hurt):
-    figure = pareto.front_figure(resolved, hurt, "seconds")
+    figure = pareto.pareto_figure(resolved, hurt, "seconds")
     assert "pgd+mplus seed 1" in legend(figure)[1]
     assert "pgd+mplus (1 of 3 diverged)" in labels(figure.axes[0])
     assert len(marks(figure.axes[0], pareto.SEEDS)) == 5 * 3 - 1
 
 
 def test_nothing_is_said_of_collapse_or_divergence_where_there_was_none(resolved, rows):
-    entries, note = legend(pareto.front_figure(resolved, rows, PASSES))
+    entries, note = legend(pareto.pareto_figure(resolved, rows, PASSES))
     assert not any("collapsed" in entry for entry in entries)
     assert note == ""
-    assert "Failed" not in pareto.front_text(resolved, rows, PASSES).alt
+    assert "Failed" not in pareto.pareto_text(resolved, rows, PASSES).alt
 
 
 def test_where_every_run_collapsed_there_are_crosses_and_no_front(tmp_path, resolved):
     rows = rows_of(resolved, tmp_path, collapsed=[(label, seed) for label in FEW for seed in range(3)])
-    figure = pareto.front_figure(resolved, rows, PASSES)
+    figure = pareto.pareto_figure(resolved, rows, PASSES)
     axes = figure.axes[0]
     assert len(crosses(axes)) == 15
     assert staircase(axes) == marks(axes, pareto.MEANS) == []
     assert not any("front" in entry or "mean of" in entry for entry in legend(figure)[0])
     assert axes.get_ylim()[1] - axes.get_ylim()[0] >= 2  # not an axis of hundredths of a point around 0
-    assert "Pareto front:" not in pareto.front_text(resolved, rows, PASSES).alt
+    assert "Pareto front:" not in pareto.pareto_text(resolved, rows, PASSES).alt
 
 
 def test_the_alternative_text_says_who_is_on_the_front_what_mplus_moves_and_what_failed(resolved, hurt):
     stand = pareto.standings(resolved, hurt, PASSES)
-    alt = pareto.front_text(resolved, hurt, PASSES).alt
+    alt = pareto.pareto_text(resolved, hurt, PASSES).alt
     on, off = sentence(alt, "On the Pareto front: "), sentence(alt, "Not on it: ")
     for label, place in stand.iterrows():
         said = f"{label} ({place['percent']:.1f} % at "

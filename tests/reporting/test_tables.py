@@ -141,7 +141,7 @@ def test_means_over_runs_of_different_threads_or_hardware_say_so(tmp_path, resol
         f"Weights depend on hardware and threads, and runs of {', '.join(FEW)} were trained on different ones: "
         f"{HARDWARE} ({2 * len(FEW)} records); {other} ({len(FEW)} records)."
     )
-    for name in ("robustness", "mplus_effect"):
+    for name in ("robustness", "effect"):
         assert sentence in tables[name].notes
 
 
@@ -181,9 +181,9 @@ def test_captions_state_the_protocol(suite):
     for table in suite[1].values():
         for part in ("digits", "small_cnn (relu)", "eps = 0.1", "10 epochs", "seeds (0, 1, 2)", HARDWARE, "validation"):
             assert part in table.caption
-        assert ("sample standard deviation over seeds" in table.caption) == (table.name != "mplus_effect")
+        assert ("sample standard deviation over seeds" in table.caption) == (table.name != "effect")
         assert "M+ under fast, yopo has no published definition" in table.caption
-    for name in ("robustness", "mplus_effect"):
+    for name in ("robustness", "effect"):
         assert "clean 360, pgd-20 360, margin-20 360, autoattack 128" in suite[1][name].caption
         assert "CW-20" in suite[1][name].caption
 
@@ -229,7 +229,7 @@ def test_a_suspect_run_is_counted_and_named_with_the_reason_and_else_there_is_no
     (note,) = (note for note in table.notes if note.startswith("Suspect"))
     assert "fast seed 1" in note
     assert "autoattack leaves 128 of the same 128 images robust" in note
-    assert "suspect" in " ".join(built(folder, resolved)["mplus_effect"].notes)
+    assert "suspect" in " ".join(built(folder, resolved)["effect"].notes)
 
 
 def test_records_of_different_sources_or_packages_are_named_under_every_table(tmp_path, resolved):
@@ -335,7 +335,7 @@ def test_markdown_tables_have_as_many_cells_in_every_line(tmp_path, resolved):
     folder = write_results(tmp_path, resolved, variants=FEW, hardware={2: GPU})
     for name, table in built(folder, resolved).items():
         page, _, detail = table.files()[f"{name}.md"].partition("<details>")
-        assert ("Seed by seed" in detail) == (name in ("robustness", "mplus_effect"))
+        assert ("Seed by seed" in detail) == (name in ("robustness", "effect"))
         lines = [line for line in page.splitlines() if line.startswith("|")]
         assert len(lines) == len(table.shown) + 2
         assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {len(table.shown.columns) + 1}

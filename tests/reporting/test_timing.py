@@ -8,10 +8,10 @@ from synthetic import DISTURBED, VARIANTS, edit, resolved_suite, write_results
 
 from analysis.results import collate
 from reporting import tables
-from reporting.effect import mplus_effect
+from reporting.effect import effect_table
 from reporting.plots import pareto
 from reporting.run_pages import read
-from reporting.summary import answer
+from reporting.summary import summary
 
 FEW = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus", "fast", "fast+mplus")}
 EVERY_RUN = [(label, seed) for label in FEW for seed in range(3)]
@@ -67,7 +67,7 @@ def test_where_all_runs_were_disturbed_the_seconds_are_shown_with_a_mark(tmp_pat
 
 def test_a_speed_up_is_of_pairs_of_which_neither_run_was_disturbed(tmp_path, resolved):
     folder, runs = collated(tmp_path, resolved, [("pgd-7", 0)])
-    _, data, shown = table(resolved, runs, "mplus_effect")
+    _, data, shown = table(resolved, runs, "effect")
     base, mplus = (np.array(seconds(folder, label))[1:] for label in ("pgd-7", "pgd+mplus"))
     assert data.loc["pgd+mplus", "seconds_speedup_mean"] == pytest.approx(np.exp(np.log(base / mplus).mean()))
     assert data.loc["pgd+mplus", "seconds_speedup_n"] == 2
@@ -77,10 +77,10 @@ def test_a_speed_up_is_of_pairs_of_which_neither_run_was_disturbed(tmp_path, res
 
 def test_no_speed_up_is_claimed_from_a_busy_machine(tmp_path, resolved):
     _, runs = collated(tmp_path, resolved, EVERY_RUN)
-    _, data, shown = table(resolved, runs, "mplus_effect")
+    _, data, shown = table(resolved, runs, "effect")
     assert data["seconds_speedup_disturbed"].all()
     assert shown["faster"].str.endswith(" †").all()
-    said = " ".join(answer(resolved, runs))
+    said = " ".join(summary(resolved, runs))
     assert "times faster" not in said
     assert "times fewer" in said
     assert "12 of 12 runs were timed on a machine busy with other work, and no speed-up is claimed from them" in said
@@ -88,7 +88,7 @@ def test_no_speed_up_is_claimed_from_a_busy_machine(tmp_path, resolved):
 
 def test_an_undisturbed_suite_says_nothing_of_it(tmp_path, resolved):
     _, runs = collated(tmp_path, resolved)
-    said = " ".join(answer(resolved, runs))
+    said = " ".join(summary(resolved, runs))
     assert "times faster" in said
     assert "busy" not in said
     for made in tables.build(resolved, runs):
@@ -103,10 +103,10 @@ def test_an_interval_that_reaches_from_slower_to_faster_is_no_claim(tmp_path, re
         cost = json.loads(path.read_text())["cost"]
         edit(path, cost=cost | {"seconds": factor * cost["seconds"]})
     runs = collate(resolved, folder).runs
-    effect = mplus_effect(resolved, runs).data.set_index("variant").loc["pgd+mplus"]
+    effect = effect_table(resolved, runs).data.set_index("variant").loc["pgd+mplus"]
     assert effect["seconds_speedup_low"] < 1 < effect["seconds_speedup_mean"]
     assert effect["cost_verdict"] == "cheaper in passes only"
-    assert "times faster" not in answer(resolved, runs)[0]
+    assert "times faster" not in summary(resolved, runs)[0]
 
 
 def test_the_plot_of_seconds_leaves_disturbed_runs_out_and_marks_variants_that_have_no_others(tmp_path, resolved):
@@ -117,12 +117,12 @@ def test_the_plot_of_seconds_leaves_disturbed_runs_out_and_marks_variants_that_h
     assert stand["disturbed"].to_dict() == {"pgd-7": 0, "pgd+mplus": 0, "fast": 3, "fast+mplus": 0}
     assert not stand.loc["fast", "front"]
     assert pareto.standings(resolved, rows, "data_passes")["disturbed"].sum() == 0
-    text = pareto.front_text(resolved, runs, "seconds")
+    text = pareto.pareto_text(resolved, runs, "seconds")
     assert "Timed beside other work on the machine: 4 of 12 runs" in text.caption
     assert "fast 3 of 3 disturbed" in text.alt
     assert "fast to fast+mplus" not in text.alt
     drawn = " ".join(
-        text.get_text() for axes in pareto.front_figure(resolved, runs, "seconds").axes for text in axes.texts
+        text.get_text() for axes in pareto.pareto_figure(resolved, runs, "seconds").axes for text in axes.texts
     )
     assert "fast (3 of 3 disturbed)" in drawn
 

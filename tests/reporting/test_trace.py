@@ -61,12 +61,12 @@ def test_a_cell_of_the_robustness_table_is_traced_to_what_its_records_say(folder
 
 
 def test_without_a_column_every_column_is_traced(folder, resolved):
-    for table in ("robustness", "cost", "mplus_effect"):
+    for table in ("robustness", "cost", "effect"):
         made = next(t for t in tables.build(resolved, collate(resolved, folder).runs) if t.name == table)
         lines = traced(resolved, folder, table, "pgd+mplus")
         (shown,) = made.shown[made.shown["variant"] == "pgd+mplus"].to_dict("records")
         heads = [line for line in lines if line.startswith(f"{table}, ")]
-        if table == "mplus_effect":  # the other attacks are on the page of Markdown, on demand
+        if table == "effect":  # the other attacks are on the page of Markdown, on demand
             (detail,) = made.detail[made.detail["variant"] == "pgd+mplus"].to_dict("records")
             shown = detail | shown
         numbers = {column for column in shown if re.match(r"[−+\d.]+ (±|\[)|\d\.", shown[column])}
@@ -87,7 +87,7 @@ def test_a_cell_of_the_cost_table_is_traced_to_the_clock_and_the_counts_of_each_
 def test_what_mplus_changes_is_traced_to_both_runs_of_each_pair_and_their_images(folder, resolved):
     for label, correct in (("pgd-7", 200), ("pgd+mplus", 189)):
         write_verdicts(folder / f"digits/{label}/seed0/evaluate", "pgd-20", robust_images(360, correct))
-    lines = traced(resolved, folder, "mplus_effect", "pgd+mplus", "pgd-20")
+    lines = traced(resolved, folder, "effect", "pgd+mplus", "pgd-20")
     value = facts(lines, "pgd-20")[0]
     assert "200 of 360" in value
     assert "189 of 360" in value
@@ -99,7 +99,7 @@ def test_what_mplus_changes_is_traced_to_both_runs_of_each_pair_and_their_images
         for label in FEW
         if label != "fast"
     )
-    faster = facts(traced(resolved, folder, "mplus_effect", "pgd+mplus", "faster"), "seconds")[0]
+    faster = facts(traced(resolved, folder, "effect", "pgd+mplus", "faster"), "seconds")[0]
     assert faster.endswith(f"= {base / mplus:.4f}")
 
 
@@ -108,7 +108,7 @@ def test_a_time_that_is_in_no_mean_is_said_to_be_left_out(tmp_path, resolved):
     path = folder / "digits/pgd-7/seed1/train.json"
     provenance = json.loads(path.read_text())["provenance"]
     edit(path, provenance=provenance | {"hardware": provenance["hardware"] | {"label": "another"}})
-    values = facts(traced(resolved, folder, "mplus_effect", "pgd+mplus", "faster"), "seconds")
+    values = facts(traced(resolved, folder, "effect", "pgd+mplus", "faster"), "seconds")
     assert ["left out" in value for value in values] == [False, True]
 
 
@@ -133,12 +133,12 @@ def test_what_failed_is_missing_or_is_doubtful_is_told(tmp_path, resolved):
 @pytest.mark.parametrize(
     ("cell", "says"),
     [
-        (("accuracy", "pgd-7", None), "robustness, cost, mplus_effect"),
-        (("literature", "pgd-7", None), "to trace; the tables are robustness, cost, mplus_effect"),
+        (("accuracy", "pgd-7", None), "robustness, cost, effect"),
+        (("literature", "pgd-7", None), "to trace; the tables are robustness, cost, effect"),
         (("robustness", "pgd-8", None), "pgd-7, pgd+mplus, fast"),
         (("robustness", "pgd-7", "pgd-10"), "clean, pgd-20, margin-20, autoattack"),
         (("cost", "pgd-7", "pgd-20"), "seconds, passes, ms a pass"),
-        (("mplus_effect", "pgd-7", None), "names no base"),
+        (("effect", "pgd-7", None), "names no base"),
     ],
 )
 def test_a_cell_that_is_not_there_is_one_sentence_with_what_is(folder, resolved, cell, says):
@@ -148,7 +148,7 @@ def test_a_cell_that_is_not_there_is_one_sentence_with_what_is(folder, resolved,
 
 
 @pytest.mark.fault("input")
-@pytest.mark.parametrize("table", ["robustness", "cost", "mplus_effect", "literature", "runs"])
+@pytest.mark.parametrize("table", ["robustness", "cost", "effect", "literature", "runs"])
 @pytest.mark.parametrize("variant", ["pgd+mplus", "", "x" * 300])
 def test_whatever_is_asked_for_is_traced_or_refused_in_one_sentence(folder, resolved, table, variant):
     for column in (None, "clean", "seconds", "variant", ""):
