@@ -77,7 +77,7 @@ def _cost(once: pd.DataFrame) -> str:
     Seconds are sampled: faster is what the interval of their ratio says, where more than one pair gives one. Disturbed
     pairs say nothing of it.
     """
-    passes = once["data_passes_base"] / once["data_passes_mplus"]
+    passes = once["passes_base"] / once["passes_mplus"]
     timed, disturbed = timed_pairs(once)
     faster, low, _ = ratio_interval(timed["seconds_base"] / timed["seconds_mplus"])
     if (passes >= CHEAPER).all():

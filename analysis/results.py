@@ -22,13 +22,12 @@ COST_COLUMNS = [
     "cpu_seconds",
     "others_cores",
     "epoch_spread",
-    "data_passes",
+    "compute",
     "passes",
-    "partial_passes",
     "updates",
     "images_per_second",
 ]
-COST_COLUMNS += ["seconds_per_pass", "peak_memory_bytes", "peak_memory_of"]
+COST_COLUMNS += ["peak_memory_bytes", "peak_memory_of"]
 EPOCH_COLUMNS = ["epoch", "steps", "step_size", "learning_rate", "magnitude", "train_accuracy"]
 EPOCH_COLUMNS += ["validation_clean_accuracy", "validation_pgd_accuracy"]
 EPOCH_TYPES = dict.fromkeys(EPOCH_COLUMNS, float) | {"epoch": int, "steps": int}

@@ -27,11 +27,11 @@ def backwards(method, learner: Learner, images: Tensor, labels: Tensor, effort) 
     calls, backward = [], learner.backward
 
     def recorded(loss: Tensor, inputs: list[Tensor]):
-        before = learner.passes.partial_backwards
+        before = learner.spent.backwards
         gradients = backward(loss, inputs)
         weights = any(isinstance(tensor, nn.Parameter) for tensor in inputs)
         pixels = any(tensor.shape == images.shape for tensor in inputs)  # the first layer's output comes along for free
-        calls.append((learner.passes.partial_backwards > before, weights, pixels, learner.passes.updates))
+        calls.append((learner.spent.backwards == before, weights, pixels, learner.spent.updates))
         return gradients
 
     learner.backward = recorded
@@ -40,7 +40,7 @@ def backwards(method, learner: Learner, images: Tensor, labels: Tensor, effort) 
         method.train_batch(learner, images, labels, effort)
     finally:
         del learner.backward
-    updates = [made for *_, made in calls[1:]] + [learner.passes.updates]
+    updates = [made for *_, made in calls[1:]] + [learner.spent.updates]
     return [Backward(*kind, update=after > before) for (*kind, before), after in zip(calls, updates, strict=True)]
 
 

@@ -21,7 +21,6 @@ from statistics import median
 import torch
 from tabulate import tabulate
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.bare import BareLoop, backwards
 from benchmarks.usual import UsualLoop, loader
@@ -35,6 +34,7 @@ from experiment.suite import Run, Suite
 from methods import check, load
 from training.batches import Batches
 from training.clock import synchronize
+from training.counts import FlopCounter
 from training.cuda_graphs import CudaGraphs
 from training.trainer import Trainer
 
@@ -67,10 +67,10 @@ class Bench:
         self.precision, effort = trainer.precision, trainer.rule.effort_for(0)
         trainer.learner.network.train()
         few = next(trainer.batches.epoch(0))
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounter() as counter:
             calls = backwards(trainer.method, trainer.learner, *few, effort)
-        self.flops = counter.get_total_flops() / len(few[1]) * self.batch_size
-        self.passes = trainer.learner.passes.backwards
+        self.flops = counter.flops / len(few[1]) * self.batch_size
+        self.passes = trainer.learner.spent.backwards / len(few[1])
         self._batches = Batches(images.to(device), labels.to(device), self.batch_size, 0, augmentation)
         self.whole_minibatches = len(images) // self.batch_size
         self._fixed = next(self._batches.epoch(0))

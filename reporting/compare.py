@@ -181,7 +181,7 @@ def _costs(a: Mapping[tuple, Run], b: Mapping[tuple, Run]) -> list[dict]:
         )
         labels = [{train["provenance"]["hardware"]["label"] for train in pair} for pair in pairs]
         row = {"dataset": dataset, "variant": variant, "name": f"{dataset} {variant} passes", "p": math.nan}
-        row |= {f"passes {side}": f"{mean:,.0f}" for side, mean in zip("ab", passes.mean(axis=0), strict=True)}
+        row |= {f"passes {side}": f"{mean:,.4g}" for side, mean in zip("ab", passes.mean(axis=0), strict=True)}
         row |= {f"seconds {side}": f"{mean:.3g}" for side, mean in zip("ab", seconds.mean(axis=0), strict=True)}
         row["change"] = f"{row['passes a']} -> {row['passes b']}"
         row["seconds b / a"] = "other hardware"

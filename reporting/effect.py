@@ -11,9 +11,9 @@ from analysis.timing import MARK, describe_disturbed, timed_pairs
 from reporting.captions import NOTHING, changed, describe_attacks, describe_protocol, describe_sources, suspects
 from reporting.formatting import NAMES, Table, make_table, numbers, of_planned, signed
 
-SPEEDUPS = {"fewer passes": "data_passes", "faster": "seconds"}  # by the head of the column, the cost that is compared
+SPEEDUPS = {"fewer passes": "passes", "faster": "seconds"}  # by the head of the column, the cost that is compared
 RATIOS = {"fewer passes": "passes_speedup", "faster": "seconds_speedup"}  # by the same, the name in the CSV
-PAIRED = ["seed", "attack", "status", "data_passes", "seconds", "hardware", "images", "accuracy", "suspect"]
+PAIRED = ["seed", "attack", "status", "passes", "seconds", "hardware", "images", "accuracy", "suspect"]
 PAIRED += ["verdicts", "disturbed"]
 
 
@@ -76,9 +76,6 @@ def _notes(runs: pd.DataFrame, data: list[dict]) -> list[str]:
     if not data:
         return ["No variant of this suite names a base."]
     notes = ["A seed whose base or M+ run is missing or diverged is no pair; effect.csv counts both."]
-    labels = {row["variant"] for row in data} | {row["base"] for row in data}
-    if (runs.loc[runs["variant"].isin(labels), "partial_passes"] > 0).any():
-        notes.append("Passes through the first layer alone are not counted as passes; cost.csv has partial_passes.")
     if len(suspects(runs)):
         notes.append("Some of the runs are suspect; the table of robustness names them.")
     notes += [*describe_disturbed(runs), *describe_sources(runs)]
@@ -112,7 +109,7 @@ def _speedups(pairs: pd.DataFrame) -> dict[str, list[float]]:
     once = pairs.drop_duplicates("seed")
     timed, _ = timed_pairs(once)
     return {
-        "fewer passes": list(once["data_passes_base"] / once["data_passes_mplus"]),
+        "fewer passes": list(once["passes_base"] / once["passes_mplus"]),
         "faster": list(timed["seconds_base"] / timed["seconds_mplus"]),
     }
 

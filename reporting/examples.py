@@ -36,7 +36,7 @@ from reporting.plots.style import FORMATS, INK, RC
 
 IMAGES = 4
 RUN_TYPES = dict.fromkeys(("dataset", "variant", "status", "attack", "weights_sha256"), str)
-RUN_TYPES |= {"seed": int, "accuracy": float, "data_passes": float}
+RUN_TYPES |= {"seed": int, "accuracy": float, "passes": float}
 CELL = 1.1  # inches, the side of an image
 WRONG = "#B03A00"
 BELOW = {"ha": "center", "va": "top", "fontsize": 8.5}
@@ -164,7 +164,7 @@ def choose(resolved: dict, runs: pd.DataFrame, folder: Path) -> list[Choice]:
             run = rows[rows["seed"] == seed]
             if len(run) and (folder / label / f"seed{seed}" / "model.safetensors").exists():
                 accuracy = rows.loc[rows["attack"] == attack, "accuracy"].mean()
-                costs = (rows["data_passes"].mean(), is_mplus(variant))
+                costs = (rows["passes"].mean(), is_mplus(variant))
                 there[label] = (accuracy, *costs, seed, run["weights_sha256"].iloc[0])
                 break
     left = pd.DataFrame.from_dict(

@@ -15,7 +15,7 @@ from experiment import data
 from reporting.captions import NOTHING, SPREAD, describe_protocol, describe_runs, describe_sources
 from reporting.formatting import Table, make_table, plus_minus, signed
 
-COSTS = {"passes": ("data_passes", 1.0), "minutes": ("seconds", 1 / 60)}  # column of the runs frame, and its factor
+COSTS = {"passes": ("passes", 1.0), "minutes": ("seconds", 1 / 60)}  # column of the runs frame, and its factor
 DATA = ["dataset", "variant", "base", "method", "rule", "quantity", "source", "published_method", "published_rule"]
 DATA += ["counted", "hardware", "published_hardware", "n", "ours_mean", "ours_std", "published", "difference"]
 DATA += ["difference_low", "difference_high", "differs"]

@@ -214,7 +214,7 @@ def _outcome(resolved: dict, rows: pd.DataFrame | None) -> dict[str, str]:
         "status": run["status"] + (", suspect" if run["suspect"] else ""),
         **{a: NOTHING if pd.isna(accuracies[a]) else f"{100 * accuracies[a]:.1f}" for a in attacks},
         "seconds": f"{run['seconds']:.{2 if run['seconds'] < 100 else 0}f}",
-        "passes": f"{run['data_passes']:.1f}",
+        "passes": f"{run['passes']:.1f}",
     }
 
 

@@ -64,9 +64,9 @@ def _mplus(resolved: dict, effects: pd.DataFrame) -> str:
 
 
 def _front(resolved: dict, runs: pd.DataFrame) -> str:
-    attack, parts, partial = headline_attack(resolved), [], []
+    attack, parts = headline_attack(resolved), []
     for dataset, rows in runs[runs["attack"] == attack].groupby("dataset", sort=False):
-        found = standings(resolved, rows, "data_passes")
+        found = standings(resolved, rows, "passes")
         best = found[found["front"]].sort_values("cost")
         if len(best):
             shown = best if len(best) <= NAMED else best.iloc[[0, -1]]
@@ -74,13 +74,10 @@ def _front(resolved: dict, runs: pd.DataFrame) -> str:
             if len(best) > NAMED:
                 points.insert(1, f"{len(best) - 2} between them")
             parts.append(_listed(points) + (f" on {dataset}" if len(resolved["datasets"]) > 1 else ""))
-            partial += rows.loc[rows["variant"].isin(best.index) & (rows["partial_passes"] > 0), "variant"].tolist()
     if not parts:
         return f"No variant has all its runs sound and evaluated by {attack}, so that there is no front to speak of."
-    names = _listed(dict.fromkeys(partial))
-    more = f"; {names} took passes through the first layer besides, which are not counted" if partial else ""
     unsure = " (neighbours may change places)" if len(resolved["variants"]) > 1 else ""
-    return f"On the front of mean {attack} accuracy against passes{unsure}: {'; '.join(parts)}{more}."
+    return f"On the front of mean {attack} accuracy against passes{unsure}: {'; '.join(parts)}."
 
 
 def _doubts(resolved: dict, runs: pd.DataFrame, effects: pd.DataFrame) -> str:

@@ -25,13 +25,13 @@ from reporting.literature import literature
 
 COSTS = {
     "seconds": "seconds",
-    "data_passes": "passes",
-    "seconds_per_pass": "ms a pass",
+    "compute": "compute",
+    "passes": "passes",
     "images_per_second": "images a second",
     "peak_memory_bytes": "peak memory (MiB)",
 }
-TIMES = {"seconds", "seconds_per_pass", "images_per_second"}
-SHOWN_PER_UNIT = {"seconds_per_pass": 1e3, "peak_memory_bytes": 2.0**-20}
+TIMES = {"seconds", "images_per_second"}
+SHOWN_PER_UNIT = {"peak_memory_bytes": 2.0**-20}
 
 
 def build(resolved: dict, runs: pd.DataFrame) -> list[Table]:
@@ -97,10 +97,7 @@ def _cost(resolved: dict, runs: pd.DataFrame) -> Table:
         for hardware, group in rows.drop_duplicates(RUN).groupby("hardware"):
             used = group[group["status"] != "diverged"]
             quiet = timed(used)
-            costs = {
-                cost: summarize((quiet if cost in TIMES else used)[cost])
-                for cost in [*COSTS, "passes", "partial_passes", "updates"]
-            }
+            costs = {cost: summarize((quiet if cost in TIMES else used)[cost]) for cost in [*COSTS, "updates"]}
             counts = {"hardware": hardware, "n": len(used), "diverged": len(group) - len(used)}
             counts |= {"disturbed": len(disturbed(used)), "n_timed": len(quiet)}
             data.append(identity | counts | numbers(costs, "", count=False))
@@ -123,6 +120,7 @@ def _cost(resolved: dict, runs: pd.DataFrame) -> Table:
         "Training cost.",
         SPREAD,
         describe_protocol(resolved, runs),
+        "Compute: floating-point operations of training, in ordinary epochs (a forward and a backward of every image).",
         "Passes: forward and backward of the whole network, in sweeps over the training split.",
         "Images a second: those of the training split in every epoch, replays of an image not counted again.",
         f"Peak memory: of the {' or the '.join(sorted(set(runs['peak_memory_of'])))}.",
@@ -134,8 +132,6 @@ def _cost(resolved: dict, runs: pd.DataFrame) -> Table:
         shown = shown.drop(columns="hardware")
     if frame["diverged"].any():
         notes.append("Diverged runs stopped early: counted, and in no mean.")
-    if (frame["partial_passes_mean"] > 0).any():
-        notes.append("Passes through the first layer alone are not counted as passes; cost.csv has partial_passes.")
     notes += [*describe_disturbed(runs), *describe_sources(runs)]
     return make_table("cost", caption, notes, data, shown.to_dict("records"))
 

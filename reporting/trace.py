@@ -138,7 +138,7 @@ def _value(name: str, rows: list[pd.Series]) -> str:
         return f"{rows[0][name]:.10g}"
     if name in SPEEDUPS.values():
         base, mplus = (row[name] for row in rows)
-        same = name == "data_passes" or rows[0]["hardware"] == rows[1]["hardware"]
+        same = name == "passes" or rows[0]["hardware"] == rows[1]["hardware"]
         return f"{base:.10g} / {mplus:.10g} = {base / mplus:.4f}" + ("" if same else ", left out: different hardware")
     shown = [
         "not evaluated, the run diverged"
@@ -163,7 +163,7 @@ def _trained(folder: Path, row, again: str) -> Iterator[str]:
     yield _fact("status", f"{train['status']}{status}" + (f"; suspect: {row.suspect}" if row.suspect else ""))
     yield _fact("weights", f"SHA-256 {train['weights_sha256']}, epoch {epochs['evaluated']} of {epochs['total']}")
     busy = f"; disturbed: {cost['disturbed']}" if cost["disturbed"] else ""
-    yield _fact("cost", f"{cost['seconds']:.3f} s, {cost['passes']} passes, {cost['updates']} updates{busy}")
+    yield _fact("cost", f"{cost['seconds']:.3f} s, {cost['passes']:.4g} passes, {cost['updates']} updates{busy}")
     yield _fact("spec", _told(train["spec"]))
     yield from _made(train["provenance"])
     yield _fact("again", f"{again} {_place(train)}/train.json")

@@ -62,26 +62,22 @@ class Session:
         optimizer = torch.optim.SGD(self.network.parameters(), lr=1.0, momentum=0.9, weight_decay=5e-4)
         self.learner = Learner(self.network, optimizer, magnitude=self.rule.magnitude_of)
         self.updates = 0
-        self.counts = dict.fromkeys(["first_forwards", "forwards", "first_backwards", "backwards"], 0)
+        self.counts = dict.fromkeys(["forwards", "backwards"], 0)
         self.shown = []  # to the network, since the minibatch began
         optimizer.register_step_post_hook(lambda *_: self._count_update())
         self.network.first_layer.register_forward_pre_hook(lambda _, inputs: self.shown.append(inputs[0].detach()))
-        self._count(self.network.first_layer, "first_forwards", "first_backwards")
-        self._count(self.network.classifier, "forwards", "backwards")
+        self.network.classifier.register_forward_hook(self._count_images)
 
     def _count_update(self):
         self.updates += 1
 
-    def _count(self, module, forwards, backwards):
-        def arrived(gradient):
-            self.counts[backwards] += 1
+    def _count_images(self, module, inputs, output):
+        self.counts["forwards"] += len(output)
+        if output.requires_grad:
+            output.register_hook(lambda gradient: self._count_backward(len(gradient)))
 
-        def left(module, inputs, output):
-            self.counts[forwards] += 1
-            if output.requires_grad:
-                output.register_hook(arrived)
-
-        module.register_forward_hook(left)
+    def _count_backward(self, images):
+        self.counts["backwards"] += images
 
     def train(self, images, labels, effort):
         self.shown.clear()
@@ -90,12 +86,10 @@ class Session:
 
     def assert_passes_counted(self):
         """What the learner counted is what the observer saw, and something was."""
-        passes, counts = self.learner.passes, self.counts
-        assert passes.updates == self.updates > 0
-        assert passes.forwards == counts["forwards"] > 0
-        assert passes.backwards == counts["backwards"] > 0
-        assert passes.partial_forwards == counts["first_forwards"] - counts["forwards"]
-        assert passes.partial_backwards == counts["first_backwards"] - counts["backwards"]
+        spent, counts = self.learner.spent, self.counts
+        assert spent.updates == self.updates > 0
+        assert spent.forwards == counts["forwards"] > 0
+        assert spent.backwards == counts["backwards"] > 0
 
 
 def minibatches_of(session):

@@ -129,13 +129,14 @@ def _write_run(
         jumps = rng.choice(np.arange(1, total), min(most_steps, total) - 1, replace=False)
         share = (1 + np.searchsorted(np.sort(jumps), np.arange(total), side="right")) / most_steps
     share = share[:completed]
-    steps, passes = np.rint(share * most_steps).astype(int), np.rint(share * most * 23).astype(int)
+    steps, passes = np.rint(share * most_steps).astype(int), np.rint(share * most * 23) / 23
+    compute = passes * (1.1 if method in ("yopo", "free", "deat") else 0.75)  # crafting needs no gradients of weights
     ramp = 1 - np.exp(-(np.arange(completed) + 1) / 6)
     magnitude = 900 * ramp * (1 + rng.normal(0, 0.03, completed)) + 40 * np.arange(completed)
     curve = pgd * ramp + rng.normal(0, 0.008, completed)
     if status == "collapsed":
         curve[event:], magnitude[event:], clean, pgd = 0.03, magnitude[event:] * 3, clean + 0.03, 0.06
-    seconds = passes * 0.011 * (1 + rng.normal(0, 0.02))
+    seconds = passes * 23 * 0.011 * (1 + rng.normal(0, 0.02))
     provenance = {
         "hardware": {"label": hardware, "device": "cpu", "cpu": "AMD EPYC 7763 64-Core Processor", "threads": 2},
         **{"precision": "fp32", "python": "3.11.7", "packages": {"numpy": "2.4.6", "torch": "2.15.0"}},
@@ -155,12 +156,10 @@ def _write_run(
         "cost": {
             **{"cpu_seconds": float(seconds.sum()), "others_cores": 0.02, "usable_cores": 2, "epoch_spread": 0.02},
             "disturbed": None,
-            **{"seconds": float(seconds.sum()), "passes": int(passes.sum()), "data_passes": float(passes.sum() / 23)},
-            **{"forwards": int(passes.sum()), "backwards": int(passes.sum())},
-            "partial_passes": 15 * 23 * total if method == "yopo" else 0,
+            **{"seconds": float(seconds.sum()), "compute": float(compute.sum()), "passes": float(passes.sum())},
+            **{"forwards": float(passes.sum()), "backwards": float(passes.sum())},
             "updates": 23 * total,
             "images_per_second": float(1437 * completed / seconds.sum()),
-            "seconds_per_pass": float(seconds.sum() / passes.sum()),
             "peak_memory_bytes": int(450e6 + rng.integers(0, 20e6)),
             **{"peak_memory_of": "process", "warmup_seconds": 1.0, "cuda_graphs": False, "parts": 1},
         },
@@ -174,7 +173,9 @@ def _write_run(
         "provenance": provenance,
     }
     _write(place / "train.json", train)
-    _write_epochs(place / "epochs.csv", steps, passes, seconds, magnitude if rule.startswith("mplus") else None, curve)
+    _write_epochs(
+        place / "epochs.csv", steps, compute, passes, seconds, magnitude if rule.startswith("mplus") else None, curve
+    )
     for attack in (a["name"] for a in resolved["evaluation"]["attacks"]):
         images = all_images or (128 if attack == "autoattack" else 360)
         accuracy = clean if attack == "clean" else max(0, pgd + (1 - ATTACKS.get(attack, 1.0)) * 0.5)
@@ -196,8 +197,8 @@ def _write(path: Path, content: dict) -> None:
     path.write_text(json.dumps(record.check(content, str(path)), allow_nan=False))
 
 
-def _write_epochs(path: Path, steps, passes, seconds, magnitude, curve) -> None:
-    header = ["epoch", "seconds", "cpu_seconds", "passes", "partial_passes", "updates", "steps", "step_size"]
+def _write_epochs(path: Path, steps, compute, passes, seconds, magnitude, curve) -> None:
+    header = ["epoch", "seconds", "cpu_seconds", "compute", "passes", "updates", "steps", "step_size"]
     header += [
         "learning_rate",
         "train_loss",
@@ -210,5 +211,17 @@ def _write_epochs(path: Path, steps, passes, seconds, magnitude, curve) -> None:
         writer = csv.writer(file)
         writer.writerow([*header, "validation_pgd_accuracy"])
         for epoch, pgd in enumerate(curve):
-            row = [epoch, seconds[epoch], seconds[epoch], passes[epoch], 0, 23, steps[epoch], 0.025, 0.05, 1.2, 0.5]
+            row = [
+                epoch,
+                seconds[epoch],
+                seconds[epoch],
+                compute[epoch],
+                passes[epoch],
+                23,
+                steps[epoch],
+                0.025,
+                0.05,
+                1.2,
+                0.5,
+            ]
             writer.writerow([*row, "" if magnitude is None else magnitude[epoch], 0.9, pgd + 0.05, max(pgd, 0)])

@@ -121,8 +121,7 @@ def test_the_terminal_says_what_runs_how_much_is_done_and_ends_with_the_table(fi
 
 def test_the_passes_in_a_record_are_those_of_the_method(finished):
     record = json.loads((finished.folder / "results/tiny/digits/pgd-2/seed0/train.json").read_text())
-    assert record["cost"]["passes"] == 2 * 2 * (2 + 1)  # epochs x minibatches x (attack steps + update)
-    assert record["cost"]["data_passes"] == 2 * 3
+    assert record["cost"]["passes"] == 2 * (2 + 1)  # epochs x (attack steps + update)
 
 
 def test_nothing_is_left_to_do_after_a_run_or_a_touch(finished):
@@ -226,7 +225,7 @@ def test_the_smoke_suite_trains_and_attacks_the_real_network_on_real_images(tmp_
     assert len(runs) == 2 * 3
     assert runs["accuracy"].between(0, 1).all()
     spent = runs.drop_duplicates("variant").set_index("variant")["passes"]
-    assert spent.to_dict() == {"fast": 2 * 8 * 2, "fast+mplus": 8 * 1 + 8 * 2}
+    assert spent.to_dict() == {"fast": 2 * 2, "fast+mplus": 1 + 2}
 
 
 def test_two_snakemakes_do_not_work_on_one_suite_at_a_time(tmp_path):

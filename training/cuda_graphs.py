@@ -2,12 +2,12 @@
 
 Launching the kernels of a minibatch one by one from Python takes longer than a GPU takes to run them. A recording
 serves all minibatches of one shape under one effort. It is made outside the clock, and neither it nor the passes that
-warm libraries up for it change anything that the run depends on.
+count operations and warm libraries up for it change anything that the run depends on.
 """
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,7 +15,9 @@ from torch import Tensor
 from experiment.effort import Effort
 from methods import Method
 from training.clock import PeakMemory
-from training.learner import Learner, Passes
+from training.counts import FlopCounter, Spent
+from training.learner import Learner
+from training.snapshot import Snapshot
 
 WARM_UPS = 2  # of a minibatch: libraries choose their kernels in the first, and allocate by that choice in the second
 
@@ -66,10 +68,10 @@ class CudaGraphs:
 
 @dataclass(frozen=True)
 class Recording:
-    """One minibatch, recorded. passes: what it spends; lr_scale: that of its last update."""
+    """One minibatch, recorded. spent: what it spends, but for operations; lr_scale: that of its last update."""
 
     replay: Callable[[], None]
-    passes: Passes
+    spent: Spent
     lr_scale: float
 
 
@@ -97,8 +99,9 @@ class Minibatches:
         self._learner, self._method, self._generator, self._sums = learner, method, generator, sums
         self._recorder, self._memory, self._log = recorder, memory, log
         self._cycles_momentum = cycles_momentum
-        self._recordable = method.capturable
+        self._recordable = recorder is not None and method.capturable
         self._recordings: dict[tuple[Effort, torch.Size], Recording | None] = {}  # None: step by step
+        self._flops: dict[tuple[Effort, torch.Size], int] = {}  # that such a minibatch takes, or the last one took
         self._inputs: dict[torch.Size, tuple[Tensor, Tensor]] = {}  # images and labels that recordings read
         self._scheduled: dict[int, Tensor] = {}  # rates and momenta that the optimizer reads, by updates a minibatch
 
@@ -107,21 +110,27 @@ class Minibatches:
         """Whether minibatches are trained from recordings."""
         return any(recording is not None for recording in self._recordings.values())
 
-    def are_new(self, images: Tensor, effort: Effort) -> bool:
-        """Whether minibatches like this one are still to be prepared for."""
-        return self._recorder is not None and (effort, images.shape) not in self._recordings
+    def to_be_prepared(self, images: Tensor, effort: Effort) -> bool:
+        """Whether `prepare` is to be called before such a minibatch is trained."""
+        return (effort, images.shape) not in self._recordings or not self._method.capturable
 
     def prepare(self, images: Tensor, labels: Tensor, effort: Effort) -> None:
-        """Warm up and record minibatches like this one; all that the run depends on stays as it is."""
-        inputs = self._inputs.setdefault(images.shape, (images.clone(), labels.clone()))
-        made, rebound = self._warmed_up(*inputs, effort)
-        if made and self._recordable:
-            return  # the method makes its state in its first minibatch: that one is trained step by step, then recorded
-        if rebound and self._recordable:
-            self._give_up(f"the method puts other tensors in place of state {', '.join(rebound)}")
-        recording = self._recorded(*inputs, effort) if self._recordable else None
+        """Count what the minibatch takes, and warm up for and record those like it; all else stays as it is.
+
+        One count serves all minibatches of a shape under an effort, whose work is the same. A method that is not
+        capturable may work by what it finds in tensors: each of its minibatches is counted.
+        """
+        key = (effort, images.shape)
+        if self._recorder is not None and images.shape not in self._inputs:
+            self._inputs[images.shape] = (images.clone(), labels.clone())
+        made, reason = self._rehearse(images, labels, effort)
+        if made or key in self._recordings:
+            return  # where state is made in the first minibatch, that one is trained step by step, and this comes again
+        if reason and self._recordable:
+            self._give_up(reason)
+        recording = self._recorded(*self._inputs[images.shape], effort) if self._recordable else None
         kept = {key: value for key, value in self._recordings.items() if key[0] == effort}
-        self._recordings = kept | {(effort, images.shape): recording}
+        self._recordings = kept | {key: recording}
 
     def train(
         self, images: Tensor, labels: Tensor, effort: Effort, rates: list[float], momenta: list[float] | None = None
@@ -133,11 +142,13 @@ class Minibatches:
         recording = self._recordings.get((effort, images.shape))
         if recording is None:
             self._train(images, labels, effort, rates.__getitem__)
+            self._learner.spent.flops += self._flops[effort, images.shape]
             return
         for static, given in zip(self._inputs[images.shape], (images, labels), strict=True):
             static.copy_(given)
         recording.replay()
-        self._learner.passes = sum_of(self._learner.passes, recording.passes)
+        self._learner.spent.add(recording.spent)
+        self._learner.spent.flops += self._flops[effort, images.shape]
         self._learner.last_rate = rates[-1] * recording.lr_scale
 
     def _train(self, images, labels, effort, learning_rate) -> None:
@@ -145,21 +156,27 @@ class Minibatches:
         self._method.train_batch(self._learner, images, labels, effort)
         self._sums += self._learner.batch_statistics()
 
-    def _warmed_up(self, images, labels, effort) -> tuple[list[str], list[str]]:
-        """The method's state that was made, and that was replaced, by passes of which nothing else is left."""
-        before = _Snapshot(self._learner, self._method, self._generator, self._sums)
-        for _ in range(WARM_UPS):
-            self._recorder.warm_up(lambda: self._train(images, labels, effort, lambda done: 0.0))
+    def _rehearse(self, images, labels, effort) -> tuple[bool, str | None]:
+        """Count the minibatch in passes of which nothing else is left; returns what `Snapshot.restore` does."""
+        before = Snapshot(self._learner, self._method, self._generator, self._sums)
+        warm_up = self._recorder is not None and (effort, images.shape) not in self._recordings
+        for _ in range(WARM_UPS if warm_up else 1):
+            with FlopCounter() as counter:
+                if warm_up:
+                    self._recorder.warm_up(lambda: self._train(images, labels, effort, lambda done: 0.0))
+                else:
+                    self._train(images, labels, effort, lambda done: 0.0)
+        self._flops[effort, images.shape] = counter.flops
         return before.restore()
 
     def _recorded(self, images, labels, effort) -> Recording | None:
         learner = self._learner
-        passes, last_rate, learner.passes = learner.passes, learner.last_rate, Passes()
+        spent, last_rate = Spent(**learner.spent.as_dict()), learner.last_rate
         self._memory.start()
         try:
             # At a rate of 1 the last rate is the scale. Of the memory, what one minibatch uses beside what lives on.
             replay = self._recorder.record(lambda: self._train(images, labels, effort, lambda done: 1.0))
-            return Recording(replay, learner.passes, learner.last_rate)
+            return Recording(replay, learner.spent.since(spent), learner.last_rate)
         except RuntimeError as error:
             self._give_up(str(first(error)).partition("\n")[0])
             return None
@@ -167,7 +184,8 @@ class Minibatches:
             learner.forget()
             learner.optimizer.zero_grad()
             self._memory.stop()
-            learner.passes, learner.last_rate = passes, last_rate
+            learner.spent.set(spent)
+            learner.last_rate = last_rate
 
     def _give_up(self, reason: str) -> None:
         self._log(f"minibatches are not recorded, but trained step by step: {reason}")
@@ -180,37 +198,6 @@ class Minibatches:
             self._scheduled[updates] = torch.zeros(2, updates, device=self._sums.device)
         rates, momenta = (row.unbind() for row in self._scheduled[updates])
         return rates if self._recorder else None, momenta if self._cycles_momentum else None
-
-
-class _Snapshot:
-    """All that a minibatch changes, as it was."""
-
-    def __init__(self, learner: Learner, method: Method, generator: torch.Generator, sums: Tensor):
-        self._learner, self._method, self._generator = learner, method, generator
-        self._state = dict(method.state)
-        momentum = [tensor for state in learner.optimizer.state.values() for tensor in state.values()]
-        tensors = [*learner.network.state_dict().values(), *momentum, sums, *self._state.values()]
-        self._copies = [(tensor, tensor.clone()) for tensor in tensors]
-        self._random = generator.get_state()
-        self._passes, self._last_rate = Passes(**learner.passes.as_dict()), learner.last_rate
-
-    def restore(self) -> tuple[list[str], list[str]]:
-        """Put it back; returns the method's state that was new, and what had other tensors in its place."""
-        now = self._method.state
-        made = [name for name in now if name not in self._state]
-        rebound = [name for name, tensor in self._state.items() if now.get(name) is not tensor]
-        self._method.state = self._state
-        for tensor, copy in self._copies:
-            tensor.copy_(copy)
-        self._generator.set_state(self._random)
-        self._learner.passes, self._learner.last_rate = self._passes, self._last_rate
-        self._learner.forget()
-        return made, rebound
-
-
-def sum_of(one: Passes, other: Passes) -> Passes:
-    """What both spent."""
-    return Passes(**{field.name: getattr(one, field.name) + getattr(other, field.name) for field in fields(Passes)})
 
 
 def first(error: BaseException) -> BaseException:

@@ -1,26 +1,13 @@
-"""The learner: the network as a method sees it, with its optimizer, its precision and the count of its passes."""
+"""The learner: the network as a method sees it, with its optimizer, its precision and the count of what it spends."""
 
 from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
 
+from training.counts import Spent, count_passes
 from training.sgd import SGD
-
-
-@dataclass
-class Passes:
-    """What has been spent. A pass is a forward and a backward of one minibatch through the whole network."""
-
-    forwards: int = 0
-    backwards: int = 0
-    partial_forwards: int = 0
-    partial_backwards: int = 0
-    updates: int = 0
-
-    as_dict = asdict
 
 
 class Learner:
@@ -45,7 +32,8 @@ class Learner:
     ):
         self.network = network
         self.optimizer = optimizer
-        self.passes = Passes()
+        self.spent = Spent()
+        count_passes(network, self.spent)
         self.last_rate = 0.0  # of the last update
         self._parameters = list(network.parameters())
         self._first_parameters = list(network.first_layer.parameters())
@@ -92,15 +80,12 @@ class Learner:
         if self._magnitude_of and not images.requires_grad:
             images = images.detach().requires_grad_()
         self._input, self._partial = images, True
-        self.passes.partial_forwards += 1
         with self._autocast():
             return self.network.first_layer(images)
 
     def rest(self, hidden: Tensor) -> Tensor:
         """Logits (N, classes) from the first layer's output."""
         self._partial = False
-        self.passes.partial_forwards -= 1
-        self.passes.forwards += 1
         with self._autocast():
             logits = self.network.rest(hidden)
         return logits.float() if self._bf16 else logits
@@ -149,14 +134,10 @@ class Learner:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self._updates_in_batch += 1
-        self.passes.updates += 1
+        self.spent.updates += 1
 
     def backward(self, loss: Tensor, inputs: list[Tensor]) -> tuple[Tensor, ...]:
-        """The gradients of `inputs`: every backward of a minibatch goes through here, and is counted."""
-        if self._partial:
-            self.passes.partial_backwards += 1
-        else:
-            self.passes.backwards += 1
+        """The gradients of `inputs`: every backward of a minibatch goes through here."""
         return torch.autograd.grad(loss, inputs)
 
     # -- what the trainer asks --------------------------------------------------------------------------------------

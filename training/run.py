@@ -116,14 +116,14 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
         },
     )
     shutil.rmtree(resume, ignore_errors=True)
-    seconds = f"{trainer.clock.seconds:.1f} s, {trainer.learner.passes.backwards} passes"
+    took = f"{spent['seconds']:.1f} s, {spent['passes']:.4g} passes, {spent['compute']:.4g} epochs' compute"
     ended = trainer.status + (f" at epoch {trainer.status_epoch}" if trainer.status != "ok" else "")
-    return f"{seconds}, {ended}" + (f"; timed beside other work: {spent['disturbed']}" if spent["disturbed"] else "")
+    return f"{took}, {ended}" + (f"; timed beside other work: {spent['disturbed']}" if spent["disturbed"] else "")
 
 
 def cost(trainer: Trainer) -> dict:
     """What the run took, by the clock and by count."""
-    seconds, passes = trainer.clock.seconds, trainer.learner.passes
+    seconds = trainer.clock.seconds
     memory, load = trainer.clock.memory, trainer.clock.load
     measured = {
         **{"cpu_seconds": load.cpu_seconds, "others_cores": load.others_cores(seconds)},
@@ -135,14 +135,8 @@ def cost(trainer: Trainer) -> dict:
         "disturbed": disturbance.disturbed(
             seconds=seconds, threads=torch.get_num_threads(), on_cpu=trainer.device.type == "cpu", **measured
         ),
-        "passes": passes.backwards,
-        "data_passes": passes.backwards / len(trainer.batches),
-        "forwards": passes.forwards,
-        "backwards": passes.backwards,
-        "partial_passes": passes.partial_backwards,
-        "updates": passes.updates,
+        **trainer.spent,
         "images_per_second": len(trainer.rows) * len(trainer.batches.images) / seconds,
-        "seconds_per_pass": seconds / passes.backwards,
         "peak_memory_bytes": memory.bytes,
         "peak_memory_of": memory.of,
         "warmup_seconds": trainer.clock.warmup_seconds,

@@ -1,8 +1,9 @@
 """The training loop, the same for every method and steps rule."""
 
+import copy
 import math
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,14 +19,17 @@ from training import checkpoint
 from training.batches import Batches, seeded
 from training.clock import Clock
 from training.collapse import CollapseDetector
+from training.counts import Spent, ordinary_flops
 from training.cuda_graphs import CudaGraphs, Minibatches
-from training.learner import Learner, Passes
+from training.learner import Learner
 from training.lr import cycles_momentum, learning_rate, momentum
 from training.sgd import SGD
 from training.validation import Accuracies, validate
 
 # Streams of random numbers beside those of the minibatches, whose second number is the epoch and never as high.
 NOISE, VALIDATION = 2**32 - 1, 2**32 - 2
+
+COUNTED_IMAGES = 2  # of an ordinary epoch: batch norm takes no fewer, and operations are proportional to them
 
 
 class Trainer:
@@ -62,6 +66,8 @@ class Trainer:
         network = models.of_run(spec, dataset).to(device, memory_format=torch.channels_last)
         self.precision = precision.resolve(training["precision"], device)
         precision.apply(self.precision)
+        few = train_images[:COUNTED_IMAGES].float().div_(255)
+        self._ordinary_epoch = ordinary_flops(copy.deepcopy(network), few) / len(few) * len(train_images)
         torch.backends.cudnn.benchmark = device.type == "cuda"  # kernels are chosen by timing them, while warming up
         optimizer = SGD(
             network.parameters(),
@@ -90,7 +96,7 @@ class Trainer:
         )
         self._epoch = self._batch = 0
         self._sums = torch.zeros(3, dtype=torch.float64, device=device)
-        self._at_epoch_start = (0.0, 0.0, asdict(Passes()))
+        self._at_epoch_start = (0.0, 0.0, Spent().as_dict())
         self._minibatches = Minibatches(
             *(self.learner, self.method, self._noise, self._sums),
             cycles_momentum=cycles_momentum(training),
@@ -108,7 +114,7 @@ class Trainer:
             effort = self.rule.effort_for(self._epoch)
             self.clock.start()
             for images, labels in self.batches.epoch(self._epoch, self._batch):
-                if self._minibatches.are_new(images, effort):
+                if self._minibatches.to_be_prepared(images, effort):
                     with self.clock.warming_up():
                         self._minibatches.prepare(images, labels, effort)
                 self._train_batch(images, labels, effort)
@@ -129,6 +135,18 @@ class Trainer:
         if self.spec["training"]["checkpoint"] == "last" or self.best is None:
             return last, self.learner.network.state_dict()
         return self.best["epoch"], self.best["weights"]
+
+    @property
+    def spent(self) -> dict[str, float]:
+        """Compute in ordinary epochs, passes in sweeps over the training split, and updates: see record.schema.yaml."""
+        spent, images = self.learner.spent, len(self.batches.images)
+        return {
+            "compute": spent.flops / self._ordinary_epoch,
+            "passes": spent.backwards / images,
+            "forwards": spent.forwards / images,
+            "backwards": spent.backwards / images,
+            "updates": spent.updates,
+        }
 
     @property
     def cuda_graphs(self) -> bool:
@@ -159,7 +177,7 @@ class Trainer:
         self._note(effort, loss / images, statistics, validation)
         self._epoch, self._batch = self._epoch + 1, 0
         self._sums.zero_()
-        self._at_epoch_start = (self.clock.seconds, self.clock.load.cpu_seconds, asdict(self.learner.passes))
+        self._at_epoch_start = (self.clock.seconds, self.clock.load.cpu_seconds, self.learner.spent.as_dict())
 
     def _diverged(self, loss: float) -> str | None:
         """Why the run cannot go on; the epoch's last update can spoil weights that its loss was finite with."""
@@ -173,13 +191,15 @@ class Trainer:
         """What the validation split says after the epoch, noted: the best weights so far, and a collapse."""
         # Its batches shrink from step to step, and kernels would be chosen by timing for each size anew.
         timing, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
-        validation = validate(
-            self.learner.network,
-            self._val_images,
-            self._val_labels,
-            replace(self.method.threat, generator=seeded(self.device, self.spec["seed"], VALIDATION, self._epoch)),
-            self.spec["training"]["validation_steps"],
-        )
+        threat = replace(self.method.threat, generator=seeded(self.device, self.spec["seed"], VALIDATION, self._epoch))
+        with self.learner.spent.held():
+            validation = validate(
+                self.learner.network,
+                self._val_images,
+                self._val_labels,
+                threat,
+                self.spec["training"]["validation_steps"],
+            )
         torch.backends.cudnn.benchmark = timing
         if self._is_best(validation.pgd):
             weights = {name: tensor.clone() for name, tensor in self.learner.network.state_dict().items()}
@@ -196,13 +216,13 @@ class Trainer:
     def _note(self, effort, loss, statistics, validation) -> None:
         """One row of epochs.csv, and the same as a line of the log."""
         seconds, cpu_seconds, before = self._at_epoch_start
-        spent = {key: value - before[key] for key, value in asdict(self.learner.passes).items()}
+        spent = {key: value - before[key] for key, value in self.learner.spent.as_dict().items()}
         row = {
             "epoch": self._epoch,
             "seconds": self.clock.seconds - seconds,
             "cpu_seconds": self.clock.load.cpu_seconds - cpu_seconds,
-            "passes": spent["backwards"],
-            "partial_passes": spent["partial_backwards"],
+            "compute": spent["flops"] / self._ordinary_epoch,
+            "passes": spent["backwards"] / len(self.batches.images),
             "updates": spent["updates"],
             "steps": effort.steps,
             "step_size": effort.step_size,
@@ -222,7 +242,7 @@ class Trainer:
         return {
             "network": self.learner.network.state_dict(),
             "optimizer": self.learner.optimizer.state_dict(),
-            "passes": asdict(self.learner.passes),
+            "spent": self.learner.spent.as_dict(),
             "last_rate": self.learner.last_rate,
             "noise": self._noise.get_state(),
             "method": self.method.state,
@@ -267,7 +287,7 @@ class Trainer:
                 raise TypeError(key)
         self.learner.network.load_state_dict(state["network"])
         self.learner.optimizer.load_state_dict(state["optimizer"])
-        self.learner.passes = Passes(**state["passes"])
+        self.learner.spent.set(Spent(**state["spent"]))
         self.learner.last_rate = state["last_rate"]
         self._noise.set_state(state["noise"].cpu())
         self.method.state = state["method"]

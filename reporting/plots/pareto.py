@@ -16,7 +16,7 @@ from reporting.formatting import signed
 from reporting.plots.label_placement import Label, place_labels
 from reporting.plots.style import CROSS, INK, PlotText, Style, dark, faded, key, plain_log, settle, styles
 
-COSTS = {"seconds": "training seconds", "data_passes": "passes (sweeps over the training split)"}
+COSTS = {"seconds": "training seconds", "passes": "passes (sweeps over the training split)"}
 DOUBTS = ("collapsed", "diverged", "suspect", "disturbed")
 MEAN, SEED = 8.5, 3.8  # diameters of marks in points
 WIDER = 5.0  # points by which a mark grows to be seen around another at the same place
@@ -122,7 +122,7 @@ def pareto_text(resolved: dict, runs: pd.DataFrame, cost: str) -> PlotText | Non
         f"{below} against {COSTS[cost]}, {dataset}. {marks}; open: with M+; arrows: from a base to its M+. "
         "Marks at one place are drawn around one another; a larger dot is several equal seeds. Line: the Pareto front "
         "of the means, with what it dominates pale; a variant with a collapsed, diverged or suspect run is not on it.",
-        *([] if cost == "data_passes" else ["Seconds of different hardware are not compared.", *left_out(rows)]),
+        *([] if cost == "passes" else ["Seconds of different hardware are not compared.", *left_out(rows)]),
         describe_protocol({**resolved, "datasets": [dataset]}, runs),
     ]
     alts = [_alt(resolved, part, cost, hardware) for hardware, part in panels(rows, cost)]

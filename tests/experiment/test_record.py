@@ -68,7 +68,7 @@ def test_a_record_of_a_gpu_names_its_driver_and_libraries():
         (EVALUATION, "images", 0),
         (TRAIN, "cost.passes", -1),
         (TRAIN, "cost.passes", 0),
-        (TRAIN, "cost.data_passes", 0),
+        (TRAIN, "cost.compute", 0),
         (TRAIN, "cost.seconds", 0),
     ],
 )

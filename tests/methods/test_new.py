@@ -76,7 +76,7 @@ def test_a_new_method_passes_the_checks_and_trains(tmp_path):
     project.run("python -m training.run suite.yaml digits/it/seed0")
     trained = record(tmp_path / "results" / "quick" / "digits" / "it" / "seed0")
     assert trained["status"] == "ok"
-    assert trained["cost"]["data_passes"] == 2 * 2  # epochs x (a step and an update)
+    assert trained["cost"]["passes"] == 2 * 2  # epochs x (a step and an update)
     assert trained["validation"]["clean_accuracy"] > 0.5
 
 

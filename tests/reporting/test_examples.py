@@ -60,7 +60,7 @@ class Results:
                     **{"activation": "relu", "seed": seed},
                 )
                 sha256 = weights.save(self.folder / run.folder / "model.safetensors", network.state_dict())
-                common = {"dataset": dataset, "variant": label, "seed": seed, "status": status, "data_passes": passes}
+                common = {"dataset": dataset, "variant": label, "seed": seed, "status": status, "passes": passes}
                 common |= {"weights_sha256": sha256}
                 rows += [
                     common | {"attack": "clean", "accuracy": 0.95},
@@ -270,7 +270,7 @@ def test_the_classes_of_cifar_are_named_in_alphabetical_order_as_their_labels_ar
 @pytest.mark.fault("input")
 @pytest.mark.parametrize("label", ["1.0", "010", "nan"])
 def test_a_label_that_looks_like_a_number_is_still_the_variant_s(tmp_path, label):
-    columns = "dataset,seed,variant,status,attack,accuracy,data_passes,weights_sha256\n"
+    columns = "dataset,seed,variant,status,attack,accuracy,passes,weights_sha256\n"
     (tmp_path / "runs.csv").write_text(
         f"{columns}digits,0,{label},ok,clean,0.9,20,ab\ncifar10,0,{label},ok,clean,,20,ab\n"
     )

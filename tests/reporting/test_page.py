@@ -121,7 +121,8 @@ def test_a_run_has_its_configuration_epochs_attacks_and_provenance(resolved, fol
         epochs = list(csv.DictReader(file))
     for line in epochs:
         seconds = " ".join(f"{float(line[column]):.4g}" for column in ("seconds", "cpu_seconds"))
-        assert f"{line['epoch']} {seconds} {line['passes']} 0 23 {line['steps']} 0.025 0.05" in text
+        counts = " ".join(f"{float(line[column]):.4g}" for column in ("compute", "passes"))
+        assert f"{line['epoch']} {seconds} {counts} 23 {line['steps']} 0.025 0.05" in text
 
 
 def test_a_run_says_how_it_failed(resolved, folder):

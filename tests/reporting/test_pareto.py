@@ -6,7 +6,7 @@ from analysis.results import collate
 from reporting.plots import pareto
 
 FEW = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus", "fast", "fast+mplus", "free-8")}
-PASSES = "data_passes"
+PASSES = "passes"
 
 
 def rows_of(resolved, root, **details):

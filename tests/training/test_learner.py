@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from experiment import models
+from training.counts import Spent
 from training.learner import Learner
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
@@ -74,8 +75,8 @@ def test_accumulate_is_a_backward_and_a_second_one_adds_to_it():
         F.cross_entropy(twin(IMAGES + twin_at), LABELS).backward()
         assert torch.equal(gradient, twin_at.grad)
         assert_equal_tensors(gradients(net), gradients(twin))
-        assert learner.passes.backwards == expected_gradients
-    assert learner.passes.updates == 0
+        assert learner.spent.backwards == expected_gradients * len(IMAGES)
+    assert learner.spent.updates == 0
 
 
 def test_accumulate_from_the_first_layer_s_output_adds_to_the_first_layer_alone():
@@ -124,7 +125,7 @@ def test_an_update_may_scale_its_rate_and_a_new_minibatch_starts_anew():
     assert learner.last_rate == 0.3
 
 
-def test_passes_are_counted_whole_and_partial():
+def test_passes_count_the_images_that_go_through_the_whole_network():
     learner, at = learner_of(network()), delta()
     hidden = learner.first_layer(IMAGES + at)
     logits = learner.rest(hidden)
@@ -135,13 +136,7 @@ def test_passes_are_counted_whole_and_partial():
     learner.update()
     with torch.no_grad():
         learner.craft(IMAGES)
-    assert learner.passes.as_dict() == {
-        "forwards": 2,
-        "backwards": 1,
-        "partial_forwards": 4,
-        "partial_backwards": 4,
-        "updates": 1,
-    }
+    assert learner.spent == Spent(forwards=2 * len(IMAGES), backwards=len(IMAGES), updates=1)
 
 
 # -- batch norm while crafting ----------------------------------------------------------------------------------------
