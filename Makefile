@@ -8,7 +8,7 @@ results: env
 	$(BIN)/snakemake
 
 test: env
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'fast or slow or workflow'
 
 lint: env
 	$(BIN)/ruff check --quiet

@@ -33,8 +33,17 @@ FAULTS = {
 }
 
 
+def pytest_configure(config):
+    """`pytest` alone runs the fast tests; one that is told a file, a folder or a marker runs all of those."""
+    if not config.option.markexpr and config.args_source is not pytest.Config.ArgsSource.ARGS:
+        config.option.markexpr = "fast"
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by markers
 def pytest_collection_modifyitems(items):
     for item in items:
+        if item.get_closest_marker("slow") is None and item.get_closest_marker("workflow") is None:
+            item.add_marker("fast")
         for marker in item.iter_markers("fault"):
             if set(marker.args) - set(FAULTS):
                 raise pytest.UsageError(f"{item.nodeid}: the kinds of fault are {', '.join(FAULTS)}")

@@ -1,11 +1,15 @@
 """The project is run from its checkout, and says so to whoever would build a package of it."""
 
+import re
 import shutil
 import subprocess
 import sys
 
 import pytest
+import yaml
 from test_workflow import ROOT
+
+from experiment import plugins
 
 
 @pytest.mark.fault("place")
@@ -21,3 +25,17 @@ def test_nothing_that_lacks_half_of_the_project_can_be_built_of_it(built, tmp_pa
         "error: the suite is run from its checkout and is no package: there, `make env` sets it up"
     ]
     assert not list(tmp_path.glob("dist/*"))
+
+
+def test_what_is_said_of_contributing_is_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    assert not [link for link in re.findall(r"\]\(([^)]+)\)", text) if not (ROOT / link).exists()]
+    rooms = [re.fullmatch(r"`(.+)/<\w+>(?:\.py|/)`.*", row.split(" | ")[1]) for row in text.splitlines() if "<" in row]
+    found = {room[1].replace("/", ".") for room in rooms if room}
+    assert found == {"methods", "experiment.datasets", *(kind.package for kind in plugins.KINDS.values())}
+
+
+def test_ci_runs_every_test_once():
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    assert sorted(jobs["test"]["strategy"]["matrix"]["tests"]) == ["fast", "slow", "workflow"]
+    assert "pytest -m 'fast or slow or workflow'" in (ROOT / "Makefile").read_text()

@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 from test_workflow import TINY, Project
 
+pytestmark = pytest.mark.workflow
 STUB = """
 import sys, time
 from pathlib import Path

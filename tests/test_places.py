@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from test_workflow import TINY, Project
 
+pytestmark = pytest.mark.workflow
+
 
 @pytest.mark.fault("place")
 @pytest.mark.fault("input")

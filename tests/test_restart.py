@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from test_workflow import TINY, Project
 
+pytestmark = pytest.mark.workflow
 RUN = "results/tiny/digits/{}/seed0"
 SLOW = {"training": {**TINY["training"], "epochs": 30}}  # long enough to be interrupted
 

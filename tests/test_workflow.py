@@ -14,6 +14,7 @@ import yaml
 from experiment.lock import exclusive
 from experiment.provenance import ROOMS
 
+pytestmark = pytest.mark.workflow
 ROOT = Path(__file__).resolve().parent.parent
 CIFAR10 = ROOT / "data" / "cifar-10-batches-py"
 PARTS = ("Snakefile", "CITATION.cff", "configs", "profiles", "rules", *ROOMS)

@@ -62,6 +62,7 @@ def record(results: Path) -> dict:
 # -- as it is written -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.workflow
 def test_a_new_method_passes_the_checks_and_trains(tmp_path):
     project = Project(tmp_path)
     project.run("make method NAME=my_2nd_idea")
@@ -121,6 +122,7 @@ def test_the_class_that_readme_shows_is_the_one_of_the_project():
     assert class_of((ROOT / "methods" / "n_fgsm" / "method.py").read_text()) == CLASS
 
 
+@pytest.mark.workflow
 @pytest.mark.fault("place")
 def test_a_method_added_as_readme_says_trains_as_the_project_s_does(tmp_path):
     project = Project(tmp_path)
