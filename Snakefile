@@ -7,9 +7,8 @@ from pathlib import Path
 
 import yaml
 
-import methods
 from analysis import digests, outdated
-from experiment import claim, schema, slots
+from experiment import claim, slots, strict_yaml
 from experiment.errors import UserError
 from experiment.lock import hold
 from experiment.suite import Suite
@@ -23,12 +22,11 @@ if not workflow.overwrite_configfiles:  # a suite given by --configfile must not
 
 try:
     for file in workflow.configfiles:  # Snakemake's own reader keeps the last of two equal keys and says nothing
-        schema.read(file)
+        strict_yaml.read(file)
     suite = Suite.from_mapping(config, ", ".join(map(str, workflow.configfiles)))
     RESULTS = "results/" + suite.name
     claim.check(Path(RESULTS), workflow.configfiles)
     suite.check_files()
-    methods.check(suite.resolved["variants"], suite.resolved["threat"]["norm"])
     TODO = outdated.reasons(suite, Path(RESULTS))
 except UserError as error:
     print(f"error: {error}", file=sys.stderr)
@@ -71,7 +69,7 @@ rule data:
         train=suite.data_file("{dataset}", "train"),
         test=suite.data_file("{dataset}", "test"),
     params:
-        dir=str(suite.data_dir),
+        dir=str(suite.data_folder),
         mirrors=lambda w: suite.resolved["mirrors"].get(w.dataset, []),
     message:
         "data {wildcards.dataset}"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from analysis.results import attack_names, by_variant
-from experiment import schema
+from experiment import strict_yaml
 from experiment.errors import UserError
 from experiment.suite import ROOT
 
@@ -93,7 +93,7 @@ def read_published(path: Path = PUBLISHED) -> tuple[pd.DataFrame, dict]:
 
 
 def _read_sources(path: Path) -> dict:
-    sources = schema.read(path)
+    sources = strict_yaml.read(path)
     if not isinstance(sources, dict) or not all(isinstance(source, dict) for source in sources.values()):
         raise UserError(f"{path}: it must have a mapping with {', '.join(sorted(SOURCE_KEYS))} for each source")
     for name, source in sources.items():

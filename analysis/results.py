@@ -65,7 +65,7 @@ def collate(resolved: dict, folder: Path) -> Collation:
     Raises UserError when no run has a usable training record; anything less is in `missing` and `problems`.
     """
     rows, epochs, missing, problems = [], [], [], []
-    suite = Suite(resolved)
+    suite = Suite.from_mapping(resolved)
     specs = {run.folder: run.spec for run in suite.runs()}
     settings = {attack: suite.attack(attack) for attack in suite.attacks}
     for identity, variant in _planned(resolved):

@@ -31,7 +31,7 @@ from experiment.errors import reported
 from experiment.files import write_atomically
 from experiment.quantity import count, threads
 from experiment.suite import Run, Suite
-from methods import check, load
+from methods import load
 from training.batches import Batches
 from training.clock import synchronize
 from training.counts import FlopCounter
@@ -145,10 +145,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def measure(suite: Suite, options: argparse.Namespace) -> dict:
     """The numbers of the variants asked for, and the hardware and software that gave them."""
-    torch.set_num_threads(options.threads or suite.resolved["threads"] or torch.get_num_threads())
+    torch.set_num_threads(options.threads or suite.threads or torch.get_num_threads())
     device, rates, rows = provenance.device(), {}, []
     for run in chosen(suite, options.dataset, options.variants):
-        check([{"label": run.variant, **run.spec}])
         training = run.spec["training"]
         training["precision"] = options.precision or training["precision"]
         images, labels = suite.load_split(run.dataset, "train")
@@ -169,8 +168,8 @@ def measure(suite: Suite, options: argparse.Namespace) -> dict:
 
 def chosen(suite: Suite, dataset: str | None, variants: str | None) -> list[Run]:
     """A run of each variant asked for, of the first seed."""
-    labels = variants.split(",") if variants else [variant["label"] for variant in suite.resolved["variants"]]
-    return [suite.run(f"{dataset or suite.datasets[0]}/{label}/seed{suite.resolved['seeds'][0]}") for label in labels]
+    labels = variants.split(",") if variants else [variant.label for variant in suite.variants]
+    return [suite.run(f"{dataset or suite.datasets[0]}/{label}/seed{suite.seeds[0]}") for label in labels]
 
 
 def measure_run(bench: Bench, repeats: int, device: torch.device, rates: dict[str, float]) -> list[dict]:

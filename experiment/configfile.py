@@ -7,14 +7,14 @@ import argparse
 import os
 import sys
 
-from experiment import schema
+from experiment import strict_yaml
 from experiment.errors import UserError, shown
 from experiment.suite import ROOT
 
 
 def check(file: str) -> None:
     """Raise UserError unless the file is readable and has keys."""
-    content = schema.read(file)
+    content = strict_yaml.read(file)
     if not isinstance(content, dict):
         raise UserError(f"{file} is {shown(content) if content else 'empty'}; it must be a mapping with a suite's keys")
 

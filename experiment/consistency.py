@@ -1,13 +1,14 @@
 """Whether a record was made as the suite says that collates it."""
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiment import data, provenance, record, schema
+from experiment import data, plugins, provenance, record
 from experiment.errors import UserError, shown
-from experiment.suite import Run, Suite, attack_schema
+from experiment.fields import Keys
+from experiment.keys import NOT_IN_SETTINGS, Threat, Training, attack_of
+from experiment.suite import Run, Suite
 from experiment.verdicts import check_evaluates, read_verdicts
 
 ABSENT = object()
@@ -65,29 +66,39 @@ def difference(found: Any, wanted: Any, field: str) -> str | None:
     A key that the record lacks because the suite learnt it later counts as its default: what was done before it.
     """
     if field == "spec":
-        found = completed_spec(found, wanted["steps"]["rule"])
+        found = completed_spec(found)
     elif field == "settings":
-        found = completed_settings(found, wanted["name"])
+        found = completed_settings(found)
     return _first(found, wanted, field)
 
 
-def completed_spec(spec: Mapping[str, Any], rule: str) -> dict[str, Any]:
-    """A run's specification with the default of every key that it lacks. rule: of its steps."""
-    completed, known = copy.deepcopy(dict(spec)), schema.suite()
-    parts = {key: known["properties"][key] for key in ("network", "threat", "training")}
-    parts["steps"] = known["$defs"]["steps"][rule]
-    for key, part in parts.items():
-        schema.fill_defaults(completed.get(key), part)
-    return completed
+def completed_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's specification with the default of every key that it lacks."""
+    context = {"eps": spec["threat"].get("eps")} if isinstance(spec.get("threat"), Mapping) else {}
+    parts: dict[str, Callable[[Any], Keys]] = {
+        "network": lambda part: plugins.validated("network", part, context),
+        "threat": lambda part: Threat.model_validate(part, context=context),
+        "training": lambda part: Training.model_validate(part, context=context),
+        "steps": lambda part: plugins.validated("steps", part, context),
+    }
+    return {key: _completed(value, parts[key]) if key in parts else value for key, value in spec.items()}
 
 
-def completed_settings(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """An attack's settings with the default of every key that they lack, without keys that no such attack heeds."""
-    heeded, others = attack_schema(name)["properties"], schema.suite()["$defs"]["attacks"].values()
-    without_effect = {key for other in others for key in other["properties"]} - set(heeded)
-    completed = {key: copy.deepcopy(value) for key, value in settings.items() if key not in without_effect}
-    schema.fill_defaults(completed, attack_schema(name))
-    return completed
+def completed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """An attack's settings with the default of every key that they lack."""
+    threat = settings.get("threat")
+    context = {"eps": threat.get("eps")} if isinstance(threat, Mapping) else {}
+    own = {key: value for key, value in settings.items() if key != "threat"}
+    completed = _completed(own, lambda part: attack_of(part, context))
+    return {**{key: value for key, value in completed.items() if key not in NOT_IN_SETTINGS}, "threat": threat}
+
+
+def _completed(value: Any, validated: Callable[[Any], Keys]) -> Any:
+    """What a suite would make of it; the value itself where no suite could hold it."""
+    try:
+        return validated(value).model_dump()
+    except (UserError, ValueError):
+        return value
 
 
 def _first(found: Any, wanted: Any, path: str) -> str | None:

@@ -112,7 +112,9 @@ def _clause(found: Mapping[str, Any]) -> str:
         return " is missing"
     if kind == "value_error":
         said = str(found["ctx"]["error"])
-        return f" {said}" if said.startswith(("has ", "is ", "leaves ")) else f" is {shown(value)}; {said}"
+        if said.startswith((": ", ".")):
+            return said
+        return f" {said}" if said.startswith(("has ", "is ")) else f" is {shown(value)}; {said}"
     if kind in _BOUNDS:
         words, key = _BOUNDS[kind]
         return f" is {shown(value)}; it must be {words} {found['ctx'][key]:g}"

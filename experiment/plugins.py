@@ -167,10 +167,12 @@ def validated(kind: str, value: Any, context: dict[str, Any] | None, default: st
         raise ValueError(f"it must be a mapping that names the {of.what} as `{of.key}`")
     if (name := value.get(of.key, default)) is None:
         raise ValueError(f"has no `{of.key}`; there are {', '.join(names(kind))}")
+    if not isinstance(name, str) or name not in names(kind):
+        raise ValueError(f"has the {of.what} {shown(name)}, which is not known; there are {', '.join(names(kind))}")
     try:
-        model = parameters(kind, name) if isinstance(name, str) else load(kind, name)
+        model = parameters(kind, name)
     except UserError as error:
-        raise ValueError(f"has {error}" if "is not known" in str(error) else f"is {shown(name)}; {error}") from None
+        raise ValueError(f": {error}") from None
     return model.model_validate({**value, of.key: name}, context=context)
 
 
@@ -180,6 +182,12 @@ def made(kind: str, found: Keys, **given: Any) -> Any:
     wanted = {field.name for field in dataclasses.fields(cls)}
     values = {name: getattr(found, name) for name in type(found).model_fields} | given
     return cls(**{name: value for name, value in values.items() if name in wanted})
+
+
+def of_spec(kind: str, spec: Mapping[str, Any]) -> Any:
+    """The plug-in that a run's specification describes, whose values were validated with the suite."""
+    key = KINDS[kind].key
+    return load(kind, spec[key])(**{name: value for name, value in spec.items() if name != key})
 
 
 @dataclasses.dataclass(frozen=True)

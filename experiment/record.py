@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 import jsonschema
 import yaml
 
-from experiment import schema
 from experiment.errors import UserError, printable, shown
 from experiment.files import write_atomically
 
@@ -20,10 +19,15 @@ SCHEMA = Path(__file__).with_name("record.schema.yaml")
 Record = dict[str, Any]  # what fits SCHEMA, which has its fields
 
 
+# JSON Schema calls 64.0 an integer; a count that Python would print as 64.0 is none here.
+_TYPES = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=_TYPES)
+
+
 @cache
 def _validator(kind: str) -> jsonschema.protocols.Validator:
     definitions = yaml.safe_load(SCHEMA.read_text())["$defs"]
-    return schema.Validator({"$ref": f"#/$defs/{kind}", "$defs": definitions})
+    return Validator({"$ref": f"#/$defs/{kind}", "$defs": definitions})
 
 
 def check(record: Any, where: str) -> Record:

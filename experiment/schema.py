@@ -1,159 +1,93 @@
-"""What a suite may say: its YAML read strictly, held against suite.schema.yaml, completed with its defaults."""
+"""Every key of a suite, from its types: configs/suite.schema.yaml for editors and docs/suite.md for people.
 
-import copy
-import json
-import math
-from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
+python -m experiment.schema          (after a plug-in or a key is added or changed; a test says when they are stale)
+"""
 
-import jsonschema
+import argparse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 import yaml
 
-from experiment.errors import UserError, shown
+from experiment.files import write_atomically
+from experiment.plugins import KINDS, ROOT, names, parameters
+from experiment.suite import Suite
 
-SCHEMA = Path(__file__).resolve().parent.parent / "configs" / "suite.schema.yaml"
-MOST_VALUES, MOST_LEVELS = 100_000, 20  # far more than a suite has; references to references can stand for billions
-MOST_WHOLE = 2**53  # whole numbers beyond it are not all floats
+SCHEMA, TABLE = "configs/suite.schema.yaml", "docs/suite.md"
+HEAD = "# Made by `python -m experiment.schema` from the types of experiment/keys.py and of the plug-ins; edit those.\n"
+INTRODUCTION = f"""\
+# The keys of a suite
 
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which a mapping may not have a key twice: PyYAML would keep the last one and say nothing."""
-
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key, _ in node.value:
-            if str(key.value) in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} twice", key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-    def construct_object(self, node, deep=False):
-        try:
-            return super().construct_object(node, deep)
-        except (ValueError, LookupError, AttributeError, TypeError):  # PyYAML's own, of a scalar that is not of its tag
-            kind = node.tag.rpartition(":")[2]
-            said = f"{shown(node.value)} cannot be read as {kind}"
-            raise yaml.constructor.ConstructorError(None, None, said, node.start_mark) from None
+Made by `python -m experiment.schema`. A *quantity* is a number or text such as `8/255`; a *length* is one in pixel
+units, in (0, 1], and may also be written in units of the ball's radius, such as `0.25 eps`. `{SCHEMA}` is the same
+for editors.
+"""
 
 
-# JSON Schema calls 64.0 an integer; a count that Python would print as 64.0 is none here.
-_TYPES = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
-Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=_TYPES)
+def files() -> dict[str, str]:
+    """The two files' texts, by their names from the project's folder."""
+    schema = Suite.model_json_schema(by_alias=True)
+    text = HEAD + yaml.safe_dump(schema, sort_keys=False, allow_unicode=True, width=120)
+    parts = [INTRODUCTION, *_section("A suite", schema, schema)]
+    for name, part in schema.get("$defs", {}).items():
+        parts += _section(name, part, schema)
+    for kind, of in KINDS.items():
+        for name in names(kind):
+            part = parameters(kind, name).model_json_schema()
+            parts += _section(f"{of.what[0].upper()}{of.what[1:]} `{name}`", part, part)
+    return {SCHEMA: text, TABLE: "\n".join(parts)}
 
 
-def read(path: str | Path):
-    """The content of a YAML or JSON file. Raises UserError naming the file, and the line where it is known."""
-    try:
-        content = Path(path).read_bytes()
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable ({getattr(error, 'strerror', None) or error})") from None
-    return parse(content, str(path))
+def _section(title: str, part: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:
+    described = " ".join(part.get("description", "").split())
+    yield f"## {title}\n"
+    if described:
+        yield f"{described}\n"
+    yield "| key | what it says | values | default |\n|---|---|---|---|"
+    for key, value in part.get("properties", {}).items():
+        default = "must be given" if key in part.get("required", []) else f"`{_shown(value.get('default'))}`"
+        yield f"| `{key}` | {' '.join(value.get('description', '').split())} | {_values(value)} | {default} |"
+    yield ""
 
 
-def parse(content: bytes | str, where: str):
-    """What a YAML or JSON file says. where: its name, for the message. Raises UserError, if possible with the line."""
-    try:
-        text = content if isinstance(content, str) else content.decode()
-        parsed = _json(text)
-        return yaml.load(text, _Loader) if parsed is None else parsed
-    except UnicodeDecodeError as error:
-        line, byte = content[: error.start].count(b"\n") + 1, content[error.start]
-        raise UserError(f"{where}, line {line}: the byte {byte:#x} is not UTF-8; save the file as UTF-8") from None
-    except yaml.reader.ReaderError as error:
-        line, character = text[: error.position].count("\n") + 1, ascii(text[error.position])
-        raise UserError(f"{where}, line {line}: not readable as YAML (the character {character})") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        begun = f"{error.context} of line {error.context_mark.line + 1}: " if error.context_mark else ""
-        said = " ".join(f"{begun}{error.problem}".split())
-        raise UserError(f"{where}{f', line {mark.line + 1}' if mark else ''}: not readable as YAML ({said})") from None
-    except RecursionError:
-        raise UserError(f"{where}: not readable as YAML (it is nested too deeply)") from None
+def _values(value: Mapping[str, Any]) -> str:
+    """What may stand there, in a few words."""
+    if "const" in value:
+        return f"`{value['const']}`"
+    if "enum" in value:
+        return ", ".join(f"`{_shown(choice)}`" for choice in value["enum"])
+    if "anyOf" in value:
+        return " or ".join(_values(choice) for choice in value["anyOf"])
+    if "$ref" in value or "allOf" in value:
+        return "see below"
+    if "oneOf" in value:
+        return "a plug-in, see below"
+    if value.get("type") == "array":
+        return f"list of {_values(value.get('items', {}))}"
+    if value.get("type") == ["number", "string"]:
+        kind = "quantity"
+    else:
+        kind = {"integer": "whole number", "boolean": "true or false", "string": "text", "object": "mapping"}.get(
+            value.get("type", ""), value.get("type", "anything")
+        )
+    words = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
+    limits = [f"{word} {value[key]:g}" for key, word in words.items() if key in value]
+    return " ".join([kind, *limits])
 
 
-def _json(text: str):
-    """The content of a JSON text, which YAML would not always read alike (5e-05, tabs); None where it is none."""
-
-    def once(pairs: list) -> dict:
-        if len(dict(pairs)) < len(pairs):
-            raise ValueError("YAML's reader says which key is there twice, and where")
-        return dict(pairs)
-
-    try:
-        return json.loads(text, object_pairs_hook=once)
-    except ValueError:
-        return None
+def _shown(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
 
 
-@cache
-def suite() -> dict:
-    """The schema of a suite, configs/suite.schema.yaml."""
-    return yaml.safe_load(SCHEMA.read_text())
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    argparse.ArgumentParser(prog="python -m experiment.schema", description=__doc__.partition("\n")[0]).parse_args(
+        arguments
+    )
+    for name, text in files().items():
+        write_atomically(ROOT / name, text.encode())
+        print(f"Written: {name}")
 
 
-def check_plain(value, where: str) -> None:
-    """Raise UserError unless a content is made of text, finite numbers, truth values, lists and mappings, and small."""
-    left = MOST_VALUES
-
-    def check(part, key: str, level: int) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0 or level > MOST_LEVELS:
-            raise UserError(f"{where or 'the suite'} has more than {MOST_VALUES} values or {MOST_LEVELS} levels")
-        if isinstance(part, dict):
-            for name, value in part.items():
-                if not isinstance(name, str):
-                    raise UserError(f"{key or 'the suite'} has the key {shown(name)}; a key must be text")
-                check(value, f"{key}.{shown(name)[1:-1]}".lstrip("."), level + 1)
-        elif isinstance(part, list):
-            for position, value in enumerate(part):
-                check(value, f"{key}[{position}]", level + 1)
-        elif isinstance(part, float) and not math.isfinite(part):
-            raise UserError(f"{key} is {part}; a number must be finite")
-        elif isinstance(part, int) and abs(part) > MOST_WHOLE:
-            raise UserError(f"{key} is a number of {part.bit_length()} bits; it must lie within 2^53")
-        elif not (part is None or isinstance(part, str | int | float)):
-            raise UserError(f"{key or 'the suite'} is read as {type(part).__name__} ({shown(part)}); put it in quotes")
-
-    check(value, where, 0)
-
-
-def validate(value, schema: Mapping, where: str) -> None:
-    """Raise UserError with the clearest of the schema's complaints; `where` is the key that `value` lies under."""
-    error = jsonschema.exceptions.best_match(Validator({**schema, "$defs": suite()["$defs"]}).iter_errors(value))
-    if error is None:
-        return
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{shown(part)[1:-1]}" for part in error.absolute_path)
-    key = (where + path).lstrip(".") or "the suite"
-    if error.validator == "additionalProperties" and "properties" in error.schema:
-        known = sorted(error.schema["properties"])
-        unknown = next(name for name in error.instance if name not in known)
-        raise UserError(f"{key} has the unknown key {shown(unknown)}; its keys are {', '.join(known)}")
-    if "expected" in error.schema and error.validator != "type":
-        raise UserError(f"{key} is {shown(error.instance)}; {error.schema['expected']}")
-    if error.validator == "minItems":
-        raise UserError(f"{key} is empty; it needs at least one entry")
-    if value is None:
-        raise UserError(f"{key} is empty; it needs {', '.join(schema.get('required', ['something']))}")
-    raise UserError(f"{key}: {error.message.replace(repr(error.instance), shown(error.instance))}")
-
-
-def fill_defaults(value, schema: Mapping) -> None:
-    """Put the schema's defaults where `value` says nothing, all the way down."""
-    schema = _followed(schema)
-    if isinstance(value, dict):
-        for key, part in schema.get("properties", {}).items():
-            target = _followed(part)
-            if "default" in target:
-                value.setdefault(key, copy.deepcopy(target["default"]))
-            if key in value:
-                fill_defaults(value[key], target)
-    elif isinstance(value, list):
-        for item in value:
-            fill_defaults(item, schema.get("items", {}))
-
-
-def _followed(schema: Mapping) -> Mapping:
-    """The schema with what it refers to."""
-    return {**suite()["$defs"][schema["$ref"].rpartition("/")[2]], **schema} if "$ref" in schema else schema
+if __name__ == "__main__":
+    main()

@@ -243,9 +243,9 @@ def _protocol(a: Mapping[tuple, Run], b: Mapping[tuple, Run]) -> Iterator[tuple[
     """What the shared runs were to be, and what attacks they were put under, on both sides."""
     for key in (key for key in a if key in b):
         specs = (side[key].train["spec"] for side in (a, b))
-        yield key[1], *(completed_spec(spec, spec["steps"]["rule"]) for spec in specs)
+        yield key[1], *map(completed_spec, specs)
         for attack in (name for name in a[key].evaluations if name in b[key].evaluations):
-            yield attack, *(completed_settings(side[key].evaluations[attack]["settings"], attack) for side in (a, b))
+            yield attack, *(completed_settings(side[key].evaluations[attack]["settings"]) for side in (a, b))
 
 
 def _origins(a: Mapping[tuple, Run], b: Mapping[tuple, Run]) -> Iterator[tuple[str, Mapping, Mapping]]:

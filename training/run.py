@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 
-import methods
 from experiment import provenance, record, slots, weights
 from experiment.consistency import reason_to_train
 from experiment.data import sha256, train_validation_split
@@ -36,11 +35,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with reported(options.run):
         suite = Suite.load(options.suite)
-        torch.set_num_threads(
-            min(t for t in (options.threads, suite.resolved["threads"], torch.get_num_threads()) if t)
-        )
+        torch.set_num_threads(min(t for t in (options.threads, suite.threads, torch.get_num_threads()) if t))
         run = suite.run(options.run)
-        methods.check([{"label": run.variant, **run.spec}], run.spec["threat"]["norm"])
         print(f"train     {run.folder}", flush=True)
         folder = options.results / suite.name / run.folder
         with exclusive(folder / ".lock"):
@@ -80,7 +76,7 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
             split,
             device,
             resume,
-            suite.resolved["checkpoint_seconds"],
+            suite.checkpoint_seconds,
             log=lambda line: print(line, file=log, flush=True),
         )
         if trainer.starts_anew:

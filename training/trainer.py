@@ -22,8 +22,6 @@ from training.collapse import CollapseDetector
 from training.counts import Spent, ordinary_flops
 from training.cuda_graphs import CudaGraphs, Minibatches
 from training.learner import Learner
-from training.lr import cycles_momentum, learning_rate, momentum
-from training.sgd import SGD
 from training.validation import Accuracies, validate
 
 # Streams of random numbers beside those of the minibatches, whose second number is the epoch and never as high.
@@ -69,12 +67,8 @@ class Trainer:
         few = train_images[:COUNTED_IMAGES].float().div_(255)
         self._ordinary_epoch = ordinary_flops(copy.deepcopy(network), few) / len(few) * len(train_images)
         torch.backends.cudnn.benchmark = device.type == "cuda"  # kernels are chosen by timing them, while warming up
-        optimizer = SGD(
-            network.parameters(),
-            lr=training["lr"],
-            momentum=training["momentum"],
-            weight_decay=training["weight_decay"],
-        )
+        optimizer = plugins.of_spec("optimizer", training["optimizer"]).build(network.parameters(), training["lr"])
+        self._schedule = plugins.of_spec("schedule", training["schedule"])
         self.learner = Learner(
             network,
             optimizer,
@@ -99,7 +93,7 @@ class Trainer:
         self._at_epoch_start = (0.0, 0.0, Spent().as_dict())
         self._minibatches = Minibatches(
             *(self.learner, self.method, self._noise, self._sums),
-            cycles_momentum=cycles_momentum(training),
+            cycles_momentum=self._schedule.cycles_momentum,
             recorder=recorder(device, self._noise),
             memory=self.clock.memory,
             log=log,
@@ -154,13 +148,16 @@ class Trainer:
         return self._minibatches.recorded
 
     def _train_batch(self, images, labels, effort) -> None:
-        training, updates = self.spec["training"], self.method.updates(effort)
+        training, schedule, updates = self.spec["training"], self._schedule, self.method.updates(effort)
         minibatches = training["epochs"] * len(self.batches)
         position = self._epoch * len(self.batches) + self._batch
-        share = 1 / updates if training["schedule"]["unit"] == "update" else 0
+        share = 1 / updates if schedule.unit == "update" else 0
         positions = [position + done * share for done in range(updates)]
-        rates = [learning_rate(training, minibatches, place) for place in positions]
-        momenta = [momentum(training, minibatches, place) for place in positions] if cycles_momentum(training) else None
+        rates = [schedule.rate(training["lr"], minibatches, place) for place in positions]
+        momenta = None
+        if schedule.cycles_momentum:
+            usual = training["optimizer"]["momentum"]
+            momenta = [schedule.momentum(usual, minibatches, place) for place in positions]
         self._minibatches.train(images, labels, effort, rates, momenta)
         self._batch += 1
 

@@ -5,34 +5,30 @@ Importing this package does not import torch, so that a suite can be checked in 
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from experiment import plugins
 from experiment.errors import UserError
+from experiment.plugins import ACTIVATIONS
 
 if TYPE_CHECKING:
     from experiment.datasets.dataset import Dataset
     from experiment.models.network import Network
 
-# An activation's name in a suite, and its class in torch.nn (softplus has beta = 1, gelu is the exact x * Phi(x)).
-ACTIVATIONS = {"relu": "ReLU", "silu": "SiLU", "gelu": "GELU", "elu": "ELU", "softplus": "Softplus"}
-
-SMALLEST = {"vgg16_bn": 32}  # pixels a side, of networks that use up smaller images
-
 
 def names() -> tuple[str, ...]:
     """The architectures that `build` knows, in alphabetical order."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "network"))
+    return tuple(plugins.names("network"))
 
 
 def check_shape(name: str, shape: tuple[int, int, int]) -> None:
     """Raise UserError if the architecture does not take images of this shape, (C, H, W)."""
     height, width = shape[1:]
-    if min(height, width) < SMALLEST.get(name, 1):
+    smallest = plugins.facts_of("network", name).attributes.get("smallest", 1)
+    if min(height, width) < smallest:
         raise UserError(
-            f"{name} needs images of {SMALLEST[name]}x{SMALLEST[name]} pixels or more; these are {height}x{width}: "
+            f"{name} needs images of {smallest}x{smallest} pixels or more; these are {height}x{width}: "
             "use small_cnn or preact_resnet18"
         )
 
@@ -46,14 +42,17 @@ def build(
     std: Sequence[float],
     activation: str = "relu",
     seed: int,
+    **parameters: Any,
 ) -> Network:
     """A new network on the CPU, in training mode.
 
-    Its weights depend on name, classes, shape, activation and seed alone; no random state of the caller is touched.
+    Its weights depend on name, classes, shape, activation, parameters and seed alone; no random state of the caller
+    is touched.
 
     Args:
         shape: (C, H, W) of an image.
         mean, std: one number a channel, of images in [0, 1].
+        parameters: the architecture's own.
 
     Raises:
         UserError: the name or the activation is unknown, or the architecture does not take images of this shape.
@@ -66,12 +65,17 @@ def build(
 
     import torch
 
-    architecture = _architecture(name)
+    architecture = plugins.load("network", name)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         # Not torch.manual_seed: it would seed the GPUs too, whose state fork_rng does not put back here.
         torch.default_generator.manual_seed(seed)
         return architecture(
-            classes=classes, shape=shape, mean=mean, std=std, activation=getattr(torch.nn, ACTIVATIONS[activation])
+            classes=classes,
+            shape=shape,
+            mean=mean,
+            std=std,
+            activation=getattr(torch.nn, ACTIVATIONS[activation]),
+            **parameters,
         )
 
 
@@ -84,20 +88,6 @@ def of_run(spec: Mapping[str, Any], dataset: Dataset) -> Network:
         shape=dataset.shape,
         mean=dataset.mean,
         std=dataset.std,
-        activation=network["activation"],
         seed=spec["seed"],
+        **{key: value for key, value in network.items() if key != "name"},
     )
-
-
-def _architecture(name: str) -> Callable[..., Network]:
-    from experiment.models.network import Network
-
-    module = importlib.import_module(f"{__name__}.{name}")
-    found = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Network) and value.__module__ == module.__name__
-    ]
-    if len(found) != 1:
-        raise UserError(f"experiment/models/{name}.py must define one subclass of Network; it defines {len(found)}.")
-    return found[0]

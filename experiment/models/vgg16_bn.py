@@ -13,6 +13,8 @@ class VGG16BN(Network):
     after the last pooling; of smaller ones five poolings would leave nothing.
     """
 
+    smallest = 32  # pixels a side
+
     def __init__(
         self,
         *,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiment import schema
+from experiment import strict_yaml
 from experiment.configfile import check
 from experiment.errors import UserError
 from experiment.suite import ROOT, Suite
@@ -106,4 +106,4 @@ def test_a_mistake_in_a_key_names_the_file_too(tmp_path):
 
 def test_json_is_read_as_json_whatever_yaml_would_make_of_it(tmp_path):
     said = b'{\n\t"noise": 5e-05,\n\t"text": "5e-05",\n\t"list": [1, null, true]\n}\n'
-    assert schema.parse(said, "it") == {"noise": 5e-05, "text": "5e-05", "list": [1, None, True]}
+    assert strict_yaml.parse(said, "it") == {"noise": 5e-05, "text": "5e-05", "list": [1, None, True]}

@@ -13,12 +13,13 @@ import evaluation.run
 import reporting.examples
 import training.run
 from evaluation.chunks import chunk_seed
-from experiment import schema
+from experiment import plugins, schema, strict_yaml
 from experiment.errors import UserError
 from experiment.quantity import quantity
 from experiment.suite import Suite
 
 CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
+BUILT = ("steps", "schedule", "optimizer", "network")
 SUITES = sorted(path for path in CONFIGS.glob("*.yaml") if path.name != "suite.schema.yaml")
 
 
@@ -78,7 +79,8 @@ def test_the_default_suite_has_ten_variants_three_seeds_and_four_attacks():
         ("network.name", "lenet", "lenet"),
         ("network.activation", "sine", "sine"),
         ("evaluation.attacks", ["pgd"], "pgd"),
-        ("evaluation.attacks", ["pgd-0"], "pgd-0"),
+        ("evaluation.attacks", ["pgd-0"], "'pgd-0'; its number of steps must be a whole number from 1 to 99999"),
+        ("evaluation.attacks", ["margin-03"], "without a leading zero"),
         ("evaluation.attacks", ["clean", "clean"], "twice"),
         ("evaluation.attacks", [{"name": "pgd-5", "step_size": -1}], "step_size"),
         ("threat.eps", 0, "(0, 1]"),
@@ -96,22 +98,24 @@ def test_the_default_suite_has_ten_variants_three_seeds_and_four_attacks():
         ("training.epochs", "many", "epochs"),
         ("training.lr", 0, "lr"),
         ("training.lr", "fast", "lr"),
-        ("training.momentum", 1, "momentum"),
+        ("training.optimizer", {"momentum": 1}, "training.optimizer.momentum is 1; it must be below 1"),
+        ("training.optimizer", {"name": "sgdd"}, "optimizer 'sgdd', which is not known; there are"),
+        ("training.optimizer", {"momentum": 0, "weight_decay": -1}, "weight_decay is -1; it must be at least 0"),
         ("training.batch_size", 1, "batch_size"),
         ("training.validation_images", 1437, "validation_images"),
         ("training.max_train_images", 1300, "1300"),
         ("training.schedule", {"milestones": [0.0001]}, "never fires"),
         ("training.schedule", {"milestones": [1.5]}, "1.5"),
-        ("training.schedule", {"peak_momentum": 0.8}, "a schedule named cyclic"),
+        ("training.schedule", {"peak_momentum": 0.8}, "unknown key 'peak_momentum'; its keys are factor, milestones"),
         ("training.schedule", {"name": "cyclic", "peak_momentum": 0.9}, "below momentum, 0.9"),
         ("training.schedule", {"name": "cyclic", "peak_momentum": -0.1}, "must not be negative"),
         ("suite", "Quick!", "Quick!"),
         ("suite", "..", ".."),
         ("variants.0.label", "pgd\n", "a name is made of"),
         ("seeds", [2**32], "seeds"),
-        ("seeds", [1.0], "1.0 is not of type 'integer'"),
-        ("training.batch_size", 64.0, "batch_size: 64.0"),
-        ("training.epochs", True, "epochs: True"),
+        ("seeds", [1.0], "seeds[0] is 1.0; it must be a whole number"),
+        ("training.batch_size", 64.0, "batch_size is 64.0; it must be a whole number"),
+        ("training.epochs", True, "epochs is True; it must be a whole number"),
         ("variants.0.options", {1: 2, "colour": "red"}, "the key 1"),
         ("network.name", "vgg16_bn", "these are 8x8"),
     ],
@@ -133,7 +137,7 @@ def test_a_mistake_is_named_in_one_sentence(path, value, says):
         ("suite", "a" * 300, "at most 100"),
         ("variants.0.label", "a" * 300, "at most 100"),
         ("data_dir", "d{x}", "without the braces"),
-        ("data_dir", "", "without the braces"),
+        ("data_dir", "", "in one line"),
         ("data_dir", "a\nb", "in one line"),
         ("data_dir", "a\0b", "in one line"),
         ("data_dir", "\ud800", "in one line"),
@@ -145,10 +149,14 @@ def test_a_mistake_is_named_in_one_sentence(path, value, says):
         ("evaluation.attacks", [{"name": "pgd-5", "step_size": 2}], "pixel units"),
         ("evaluation.attacks", [{"name": "pgd-5", "seed": 20261127123456}], "seed"),
         ("evaluation.attacks", [{"name": "pgd-5", "seed": -1}], "seed"),
-        ("evaluation.attacks", [{"name": "clean", "restarts": 2}], "unknown key 'restarts'; its keys are images, name"),
+        (
+            "evaluation.attacks",
+            [{"name": "clean", "restarts": 2}],
+            "unknown key 'restarts'; its keys are eps, images, label, name",
+        ),
         ("evaluation.attacks", [{"name": "clean", "seed": 2}], "unknown key 'seed'"),
         ("evaluation.attacks", [{"name": "fgsm", "step_size": 0.1}], "unknown key 'step_size'"),
-        ("evaluation.attacks", [{"name": "autoattack", "restarts": 2}], "its keys are images, name, seed"),
+        ("evaluation.attacks", [{"name": "autoattack", "restarts": 2}], "its keys are eps, images, label, name, seed"),
         ("evaluation.attacks", ["pgd-100000"], "pgd-100000"),
         ("evaluation.attacks", ["pgd-K"], "the attacks are clean"),
         ("evaluation.attacks", ["clean-3"], "the attacks are clean"),
@@ -220,7 +228,7 @@ def test_an_attack_has_the_keys_that_it_heeds_and_no_others():
 
 @pytest.mark.fault("input")
 def test_the_largest_seed_of_an_attack_is_one_that_every_chunk_of_images_can_be_given():
-    seed = schema.suite()["$defs"]["seed"]["maximum"]
+    seed = 2**32 - 1
     settings = Suite.from_mapping(changed("evaluation.attacks", [{"name": "pgd-5", "seed": seed}])).attack("pgd-5")
     torch.Generator().manual_seed(chunk_seed(settings, 10**9))
     torch.manual_seed(chunk_seed(settings, 10**9))
@@ -245,24 +253,24 @@ def test_a_label_may_look_like_a_number(label):
 @pytest.mark.parametrize(
     ("defaults", "says"),
     [
-        ("steps: 5\n", "steps: 5 is not of type 'object'"),
-        ("steps: {constant: 5}\n", "steps.constant: 5 is not of type"),
-        ("steps: {slowly: {}}\n", "'slowly' is not one of"),
-        ("options: [a]\n", "options: ['a']"),
-        ("options: {a: [1]}\n", "options.a: [1]"),
+        ("steps: 5\n", "steps is 5; it must be a mapping"),
+        ("steps: {constant: 5}\n", "steps.constant is 5; it must be a mapping"),
+        ("steps: {slowly: {}}\n", "steps has the rule 'slowly', which is not known; there are accuracy"),
+        ("options: [a]\n", "options is ['a']; it must be a mapping"),
+        ("options: {a: [1]}\n", "options.a is [1]; it must be text, a number"),
         ("options: {a: .nan}\n", "options.a is nan"),
         ("colour: red\n", "unknown key 'colour'"),
-        ("[1, 2]\n", "[1, 2] is not of type 'object'"),
+        ("[1, 2]\n", "the file is [1, 2]; it must be a mapping"),
         ("steps: [\n", ", line 2: not readable as YAML"),
-        ("steps: {constant: {steps: seven, step_size: 0.1}}\n", "steps: 'seven' is not of type 'integer'"),
+        ("steps: {constant: {steps: seven, step_size: 0.1}}\n", "steps.steps is 'seven'; it must be a whole number"),
     ],
 )
 def test_defaults_of_another_form_are_refused_with_their_file(tmp_path, monkeypatch, defaults, says):
     folder = tmp_path / "methods" / "mine"
     folder.mkdir(parents=True)
-    (folder / "method.py").touch()
+    (folder / "method.py").write_text("class Mine(Method):\n    pass\n")
     (folder / "defaults.yaml").write_text(defaults)
-    monkeypatch.setattr("experiment.suite.ROOT", tmp_path)
+    monkeypatch.setattr("experiment.method_facts.ROOT", tmp_path)
     with pytest.raises(UserError) as caught:
         Suite.from_mapping(changed("variants", [{"label": "it", "method": "mine"}]))
     assert says in str(caught.value)
@@ -376,23 +384,26 @@ def test_a_key_that_is_there_twice_is_refused_with_its_line(tmp_path):
 
 def test_a_mapping_may_override_keys_that_it_merges():
     text = "usual: &usual {steps: 7, step_size: 0.1}\nlong: {<<: *usual, steps: 20}\n"
-    assert schema.parse(text.encode(), "a file")["long"] == {"steps": 20, "step_size": 0.1}
+    assert strict_yaml.parse(text.encode(), "a file")["long"] == {"steps": 20, "step_size": 0.1}
 
 
 def test_every_key_of_a_suite_is_described():
     def undescribed(part, where):
         for key, value in part.get("properties", {}).items():
-            target = {**schema.suite()["$defs"].get(value.get("$ref", "").rpartition("/")[2], {}), **value}
-            if "description" not in target and "const" not in target:
+            if "description" not in value and "$ref" not in value:  # whose own description is what it refers to
                 yield f"{where}.{key}"
-            yield from undescribed(target, f"{where}.{key}")
-            yield from undescribed(target.get("items", {}), f"{where}.{key}[]")
 
-    definitions = schema.suite()["$defs"]
-    parts = [schema.suite(), *(definitions[name] for name in ("training", "attack", "variant", "defaults"))]
-    parts += [*definitions["steps"].values(), *definitions["attacks"].values()]
-    missing = [name for part in parts for name in undescribed(part, "")]
+    whole = Suite.model_json_schema(by_alias=True)
+    parts = [whole, *whole["$defs"].values()]
+    parts += [plugins.parameters(kind, name).model_json_schema() for kind in BUILT for name in plugins.names(kind)]
+    missing = [name for part in parts for name in undescribed(part, part["title"])]
     assert missing == []
+
+
+@pytest.mark.fault("stale")
+@pytest.mark.parametrize("name", [schema.SCHEMA, schema.TABLE])
+def test_the_schema_and_the_table_of_keys_are_those_of_the_types(name):
+    assert (CONFIGS.parent / name).read_text() == schema.files()[name], "run python -m experiment.schema"
 
 
 def test_the_margin_of_equivalence_is_a_point_unless_said_and_touches_neither_runs_nor_attacks():

@@ -1,0 +1,213 @@
+"""The parts of a suite: what each key may say, with its meaning and its default."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+
+from experiment import method_facts
+from experiment.errors import UserError, shown
+from experiment.fields import Cap, Count, Keys, Length, Name, Positive, Seed, StepSize
+from experiment.plugins import Plugged
+
+KNOWN = "the attacks are clean, fgsm, pgd-K, margin-K and autoattack"
+
+
+class Threat(Keys):
+    """The perturbations that an adversary may make, in training as in evaluation."""
+
+    norm: Annotated[Literal["linf"], Field(description="The norm of the ball.")] = "linf"
+    eps: Annotated[Length, Field(description="Radius of the ball in pixel units, in (0, 1]; 8/255 is 8/255, not .031.")]
+
+
+class Training(Keys):
+    """The protocol, the same for every variant unless the variant overrides a key."""
+
+    epochs: Annotated[Count, Field(description="Sweeps over the training split (a replay is not a new sweep).")]
+    batch_size: Annotated[
+        int,
+        Field(ge=2, description="Images a minibatch; the last one of an epoch may be smaller."),
+    ]
+    lr: Annotated[Positive, Field(description="Highest learning rate.")]
+    optimizer: Annotated[Keys, Plugged("optimizer", "sgd"), Field(description="What makes updates of gradients.")] = (
+        Field(default={}, validate_default=True)
+    )
+    schedule: Annotated[
+        Keys, Plugged("schedule", "multistep"), Field(description="How the learning rate changes over the run.")
+    ] = Field(default={}, validate_default=True)
+    crafting_batch_norm: Annotated[
+        Literal["train", "eval"], Field(description="Mode of batch norm in passes that only look for a perturbation.")
+    ] = "train"
+    precision: Annotated[
+        Literal["auto", "fp32", "tf32", "bf16"],
+        Field(
+            description="Arithmetic of training passes. auto is bf16 on a GPU or CPU that computes in it and fp32 "
+            "elsewhere, so that results depend on the machine; small_cnn is faster in fp32 on a CPU. tf32 is fp32 on a "
+            "CPU."
+        ),
+    ] = "fp32"
+    checkpoint: Annotated[
+        Literal["best", "last"],
+        Field(
+            description="Which checkpoint is evaluated: best PGD accuracy on the validation split (earliest of equals; "
+            "the last where none is above guessing), or the last."
+        ),
+    ] = "best"
+    validation_images: Annotated[Count, Field(description="Held out of the training images.")] = 1000
+    validation_steps: Annotated[Count, Field(description="Steps of eps/4 of the validation PGD.")] = 10
+    max_train_images: Annotated[
+        Cap, Field(description="Only so many training images after the split; null for all.")
+    ] = None
+
+    @model_validator(mode="after")
+    def _momentum_goes_down(self) -> "Training":
+        lowest = getattr(self.schedule, "peak_momentum", None)
+        highest = getattr(self.optimizer, "momentum", None)
+        if lowest is not None and (highest is None or not 0 <= lowest < highest):
+            allowed = f"below momentum, {highest:g}" if highest else "null: the optimizer has no momentum"
+            raise ValueError(f"has schedule.peak_momentum {lowest:g}; it must not be negative, and must be {allowed}")
+        return self
+
+
+class Attack(Keys):
+    """What every attack has."""
+
+    name: Annotated[str, Field(description="The attack; K is the number of steps, and margin-K what papers call CW.")]
+    label: Annotated[Name, Field(description="The name in tables and files; the attack's unless said.")]
+    images: Annotated[Cap, Field(description="Only the first so many test images; null for all.")] = None
+    eps: Annotated[Length | None, Field(description="Radius of its own ball; null for the suite's.")] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _labelled(cls, value: Any) -> Any:
+        return {"label": value.get("name"), **value} if isinstance(value, dict) else value
+
+
+class Seeded(Attack):
+    """AutoAttack's standard version."""
+
+    seed: Annotated[Seed, Field(description="Of the attack's own randomness.")] = 0
+
+
+class Search(Seeded):
+    """K signed gradient steps from a random start."""
+
+    step_size: StepSize = Field(default="0.25 eps", validate_default=True)
+    restarts: Annotated[int, Field(ge=1, le=10000, description="Random starts of each image.")] = 1
+
+
+KINDS: dict[str, type[Attack]] = {
+    "clean": Attack,
+    "fgsm": Attack,
+    "autoattack": Seeded,
+    "pgd": Search,
+    "margin": Search,
+}
+COUNTED = ("pgd", "margin")  # whose names end in their number of steps
+
+
+def _keys_of(name: object) -> type[Attack]:
+    """The keys of the attack of that name. Raises ValueError."""
+    kind, hyphen, steps = name.partition("-") if isinstance(name, str) else ("", "", "")
+    if kind not in KINDS or bool(hyphen) != (kind in COUNTED):
+        raise ValueError(f"is {shown(name)}; {KNOWN}")
+    if hyphen and not re.fullmatch("[1-9][0-9]{0,4}", steps):
+        if re.fullmatch("[0-9]+", steps):
+            said = "its number of steps must be a whole number from 1 to 99999, without a leading zero"
+            raise ValueError(f"is {shown(name)}; {said}")
+        raise ValueError(f"is {shown(name)}; {KNOWN}")
+    return KINDS[kind]
+
+
+NOT_IN_SETTINGS = {"label", "eps"}  # of what defines an attack: it is called so, and its threat model has its radius
+
+
+def attack_of(value: Any, context: Mapping[str, Any]) -> Attack:
+    """The keys of one entry of `attacks`, a name or a mapping with one; lengths are in units of its own ball."""
+    entry = {"name": value} if isinstance(value, str) else value
+    if isinstance(entry, Attack):
+        return entry
+    if not isinstance(entry, Mapping) or "name" not in entry:
+        raise ValueError(f"is {shown(entry)}; it must be an attack's name, or a mapping with a name")
+    model = _keys_of(entry["name"])
+    context = dict(context)
+    if entry.get("eps") is not None:
+        context["eps"] = model.model_validate({"name": entry["name"], "eps": entry["eps"]}, context=context).eps
+    return model.model_validate(dict(entry), context=context)
+
+
+def _attack(value: Any, info: ValidationInfo) -> Attack:
+    return attack_of(value, info.context or {})
+
+
+class Evaluation(Keys):
+    """How every evaluated checkpoint is attacked."""
+
+    max_test_images: Annotated[Cap, Field(description="Only the first so many test images; null for all.")] = None
+    attacks: Annotated[
+        list[Annotated[Attack, BeforeValidator(_attack)]],
+        Field(min_length=1, description="Attacks on every evaluated checkpoint, in the order of the tables' columns."),
+    ]
+    equivalence_margin: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=100,
+            description="Points of accuracy by which two variants may differ and still be called equivalent, in the "
+            "table of effects. It changes no record; what was trained and attacked stays.",
+        ),
+    ] = 1
+
+
+def _facts_of(method: str) -> method_facts.Facts:
+    try:
+        return method_facts.of(method)
+    except UserError as error:
+        raise ValueError(f": {error}") from None
+
+
+class Variant(Keys):
+    """What is compared: a method, a steps rule and what else differs from the suite's protocol."""
+
+    label: Annotated[Name, Field(description="The name in tables and paths.")]
+    method: Annotated[Name, Field(description="A folder of methods/.")]
+    base: Annotated[
+        str | None, Field(description="Label of the variant that this one is compared with in the table of effects.")
+    ] = None
+    steps: Annotated[
+        Keys,
+        Plugged("steps", "constant"),
+        Field(description="The steps rule and its parameters; what is not said comes from the method's defaults.yaml."),
+    ] = Field(default={}, validate_default=True)
+    options: Annotated[dict[str, Any], Field(description="The method's own options, as in its defaults.yaml.")] = {}
+    training: Annotated[
+        dict[str, Any], Field(description="Keys of `training` that differ for this variant; captions name them.")
+    ] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_defaults(cls, value: Any) -> Any:
+        """The variant with its method's parameters and options where it says nothing."""
+        if not isinstance(value, Mapping) or not isinstance(value.get("method"), str):
+            return value
+        facts = _facts_of(value["method"])
+        steps = value.get("steps", {})
+        if isinstance(steps, Mapping):
+            rule = steps.get("rule", "constant")
+            of_rule = facts.steps.get(rule, {}) if isinstance(rule, str) else {}
+            value = {**value, "steps": {"rule": rule, **of_rule, **steps}}
+        options = value.get("options", {})
+        if isinstance(options, Mapping):
+            value = {**value, "options": facts.checked(options)}
+        return value
+
+    @model_validator(mode="after")
+    def _enough_steps(self) -> "Variant":
+        first = getattr(self.steps, "first", getattr(self.steps, "steps", None))
+        least = method_facts.of(self.method).least_steps
+        if first is None:
+            raise ValueError(f"has the rule {self.steps.rule}, which says no `first` or `steps` for epoch 0")  # type: ignore[attr-defined]
+        if first < least:
+            raise ValueError(f"has {first} steps in epoch 0, but {self.method} needs {least}")
+        return self
