@@ -171,6 +171,7 @@ def matches(resolved: dict, runs: pd.DataFrame, published: pd.DataFrame, sources
 def differences(resolved: dict, match: Match) -> list[str]:
     """Where the published run's training and choice of a checkpoint differ from ours or are not stated, in phrases."""
     row, training = match.rows.iloc[0], {**resolved["training"], **match.variant["training"]}
+    training = training["optimizer"] | training  # published.csv names an optimizer's parameters beside the others
     notes = [note for note in row["note"].split("; ") if note]
     found = [*_parameters(match.variant, resolved["threat"]["eps"], notes)]
     if math.isnan(row["epochs"]):

@@ -92,10 +92,9 @@ def attacking(suite: Suite, names: list[str]) -> Suite:
     """The suite with these attacks, each as the suite has it or else with the default settings."""
     content = copy.deepcopy(suite.resolved)
     content["evaluation"]["attacks"] = [
-        suite.attack(name) if name in suite.attacks else {"name": name} for name in names
+        next((attack for attack in content["evaluation"]["attacks"] if attack["label"] == name), {"name": name})
+        for name in names
     ]
-    for settings in content["evaluation"]["attacks"]:
-        settings.pop("threat", None)
     return Suite.from_mapping(content)
 
 

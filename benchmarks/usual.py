@@ -113,8 +113,8 @@ class UsualLoop:
         optimizer = torch.optim.SGD(
             network.parameters(),
             lr=training["lr"],
-            momentum=training["momentum"],
-            weight_decay=training["weight_decay"],
+            momentum=training["optimizer"]["momentum"],
+            weight_decay=training["optimizer"]["weight_decay"],
         )
         self._learner = UsualLearner(self.network, optimizer, training["crafting_batch_norm"])
         self._method, self._effort, self._pictures, self._device = method, effort, pictures, device

@@ -26,7 +26,7 @@ def of_class(root: Path, path: Path, base: str) -> Facts:
 
     Raises UserError when the file cannot be read as Python, or has none or several such classes.
     """
-    where = path.relative_to(root).as_posix()
+    where = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
     found = []
     try:
         for node in _tree(path).body:

@@ -7,6 +7,7 @@ start. Networks and methods are torch from top to bottom: theirs are read (`expe
 
 import dataclasses
 import importlib
+import inspect
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -71,9 +72,7 @@ KINDS = {
 
 def names(kind: str) -> list[str]:
     """The plug-ins of a kind, as a suite names them."""
-    of = KINDS[kind]
-    left_out = {"__init__", of.base[0].rpartition(".")[2], *of.no_plugins}
-    return sorted(of.name(path.stem) for path in _folder(of).glob("*.py") if path.stem not in left_out)
+    return sorted(_files(kind))
 
 
 @cache
@@ -97,9 +96,9 @@ def load(kind: str, name: str) -> type[Any]:
         for member in vars(module).values()
         if isinstance(member, type) and issubclass(member, base) and member.__module__ == where
     ]
-    found = [cls for cls in found if not any(other is not cls and issubclass(other, cls) for other in found)]
+    found = [cls for cls in found if not inspect.isabstract(cls)]
     if len(found) != 1:
-        raise UserError(f"{file} defines {len(found)} plug-ins of {of.base[1]}; it must define exactly one")
+        raise UserError(f"{file} defines {len(found)} subclasses of {of.base[1]}; it must define exactly one")
     return found[0]
 
 
@@ -136,7 +135,7 @@ def facts_of(kind: str, name: str) -> Facts:
     of = KINDS[kind]
     if not isinstance(name, str) or name not in names(kind):
         raise UserError(f"{of.what} {shown(name)} is not known; there are {', '.join(names(kind))}")
-    return of_class(ROOT, _folder(of) / f"{of.stem(name)}.py", of.base[1])
+    return of_class(ROOT, _files(kind)[name], of.base[1])
 
 
 def _of_network(name: str) -> type[Keys]:
@@ -216,8 +215,13 @@ class Plugged:
         return {"oneOf": choices}
 
 
-def _folder(of: Kind) -> Path:
-    return ROOT.joinpath(*of.package.split("."))
+def _files(kind: str) -> dict[str, Path]:
+    """Where each plug-in of a kind is, by its name in a suite."""
+    of = KINDS[kind]
+    left_out = {"__init__", of.base[0].rpartition(".")[2], *of.no_plugins}
+    folders = [Path(folder) for folder in importlib.import_module(of.package).__path__]
+    files = [path for folder in folders for path in folder.glob("*.py") if path.stem not in left_out]
+    return {of.name(path.stem): path for path in files}
 
 
 def _first_sentence(cls: type) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,11 @@ VARIANTS = {
     "deat+mplus": ("deat", "mplus", "deat-d", 6, 0.895, 0.480, 6),
 }
 ATTACKS = {"clean": 0.0, "pgd-20": 1.0, "margin-20": 1.06, "autoattack": 1.14}  # how hard, against PGD-20
+
+
+@cache
+def _suite(resolved: str) -> Suite:
+    return Suite.from_mapping(json.loads(resolved))
 
 
 def resolved_suite(
@@ -152,7 +158,7 @@ def _write_run(
         **{"kind": "train", "version": 1, "status": status, "status_epoch": None if status == "ok" else event},
         "status_reason": {"ok": None, "collapsed": "PGD accuracy fell", "diverged": "the loss is not finite"}[status],
         **names,
-        "spec": Suite(resolved).run(f"{names['dataset']}/{names['variant']}/seed{seed}").spec,
+        "spec": _suite(json.dumps(resolved)).run(f"{names['dataset']}/{names['variant']}/seed{seed}").spec,
         "cost": {
             **{"cpu_seconds": float(seconds.sum()), "others_cores": 0.02, "usable_cores": 2, "epoch_spread": 0.02},
             "disturbed": None,
@@ -183,7 +189,7 @@ def _write_run(
         result = {"images": images, "correct": correct, "accuracy": correct / images, "status": "ok"}
         if diverged:
             result = dict.fromkeys(result, None) | {"status": "not-evaluated", "images": 0}
-        settings = Suite(resolved).attack(attack)
+        settings = _suite(json.dumps(resolved)).attack(attack)
         common = {"kind": "evaluation", "version": 1, "attack": attack, "settings": settings, "flags": []}
         found = common | names | result | {"seconds": 0.0 if diverged else 12.5}
         made = {"weights_sha256": weights, "data_sha256": data_sha256(names["dataset"], "test")}

@@ -224,7 +224,7 @@ def test_a_network_with_quantised_input_is_suspect(checkpoint, tmp_path, monkeyp
 def test_a_network_whose_loss_saturates_is_suspect_though_no_attack_warns(checkpoint, tmp_path, monkeypatch):
     resolved = copy.deepcopy(checkpoint.suite.resolved)
     resolved["evaluation"]["attacks"][-1]["images"] = 120  # twelve would not tell
-    many = dataclasses.replace(checkpoint, suite=Suite(resolved))
+    many = dataclasses.replace(checkpoint, suite=Suite.from_mapping(resolved))
     runs = evaluated(many, tmp_path, monkeypatch, Saturated, ["clean", "pgd-20", "autoattack"])
     assert runs.loc["pgd-20", "accuracy"] > runs.loc["autoattack", "accuracy"] + checks.MASKED_GAP
     assert "pgd leaves" in runs.loc["pgd-20", "suspect"]

@@ -12,9 +12,8 @@ import methods
 from benchmarks import training
 from benchmarks.bare import Backward, BareLoop, backwards
 from benchmarks.usual import UsualLearner, UsualLoop, loader
-from experiment import models
+from experiment import method_facts, models
 from experiment.effort import Effort
-from experiment.suite import method_defaults
 from experiment.threats.linf import Linf
 from training.learner import Learner
 
@@ -22,7 +21,8 @@ EFFORT = Effort(steps=3, step_size=0.02)
 DRAW = torch.Generator().manual_seed(0)
 IMAGES = torch.rand(6, 3, 8, 8, generator=DRAW)
 LABELS = torch.randint(0, 10, (6,), generator=DRAW)
-TRAINING = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "crafting_batch_norm": "train"}
+SGD = {"name": "sgd", "momentum": 0.9, "weight_decay": 5e-4}
+TRAINING = {"lr": 0.05, "optimizer": SGD, "crafting_batch_norm": "train"}
 CRAFT, UPDATE = Backward(False, False, True, False), Backward(False, True, False, True)
 REPLAY = Backward(False, True, True, True)
 YOPO_PASS = [
@@ -46,7 +46,7 @@ def network():
 
 def method_of(name):
     threat = Linf(0.1, torch.Generator().manual_seed(1))
-    return methods.load(name)(threat, **method_defaults(name)["options"])
+    return methods.load(name)(threat, **method_facts.of(name).options)
 
 
 def learner_of(net):

@@ -16,6 +16,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+import yaml
 from session import (
     BATCH,
     EPOCHS,
@@ -33,10 +34,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import methods
 import steps
-from experiment import models, plugins
+from experiment import method_facts, models, plugins
 from experiment.effort import Effort
 from experiment.errors import UserError
-from experiment.suite import ROOT, method_defaults
+from experiment.suite import ROOT, Suite
 from experiment.threats.threat import TOLERANCE
 
 
@@ -52,22 +53,24 @@ def global_state():
 @pytest.mark.fault("input")
 @every_method
 def test_every_number_among_its_options_has_a_range_and_every_word_its_choices(method):
-    cls, options = methods.load(method), method_defaults(method)["options"]
+    cls, options = methods.load(method), method_facts.of(method).options
     assert set(cls.ranges) == {key for key, value in options.items() if type(value) in (int, float)}
     assert set(cls.choices) == {key for key, value in options.items() if isinstance(value, str)}
     for key, (least, most) in cls.ranges.items():
         assert least <= options[key] <= most
         for beyond in (least - 1, most + 1):
             with pytest.raises(UserError, match=f"options.{key} is {beyond}.*between {least} and {most}"):
-                methods.check(with_option(method, key, beyond))
+                with_option(method, key, beyond)
         for bound in (least, most):
-            methods.check(with_option(method, key, bound))
+            with_option(method, key, bound)
 
 
 def with_option(method, key, value):
-    """A suite's variants with the method and this option."""
-    spec = resolved(method)
-    return [{"label": "it", "method": method, "steps": spec["steps"], "options": {key: value}}]
+    """A suite with the method and this option."""
+    return Suite.from_mapping(
+        yaml.safe_load((ROOT / "configs" / "quick.yaml").read_text())
+        | {"variants": [{"label": "it", "method": method, "options": {key: value}}]}
+    )
 
 
 @every_method
@@ -291,7 +294,7 @@ def test_a_gradient_through_the_box_that_depends_on_the_version_would_be_noticed
 @every_method
 def test_its_defaults_hold_every_parameter_of_every_steps_rule_that_has_no_default_of_its_own(method, rule):
     required = {field.name for field in fields(steps.RULES[rule]) if field.default is MISSING} - {"eps", "epochs"}
-    parameters = set(method_defaults(method)["steps"][rule])
+    parameters = set(method_facts.of(method).steps[rule])
     assert required <= parameters
     assert {"rule"} | parameters <= set(resolved(method, rule)["steps"])
 
@@ -300,6 +303,6 @@ def test_its_defaults_hold_every_parameter_of_every_steps_rule_that_has_no_defau
 def test_its_readme_names_its_source_and_explains_its_defaults(method):
     text = (ROOT / "methods" / method / "README.md").read_text()
     assert re.search(r"arxiv\.org/abs/\d{4}\.\d{4,5}|doi\.org/10\.\d+", text)
-    defaults = method_defaults(method)
-    for name in [*defaults["steps"], *defaults["options"]]:
+    defaults = method_facts.of(method)
+    for name in [*defaults.steps, *defaults.options]:
         assert re.search(rf"^[|-].*`{name}`", text, re.MULTILINE), f"no row of a table and no item of a list on {name}"

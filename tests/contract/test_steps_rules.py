@@ -9,12 +9,12 @@ from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 import methods
 import steps
+from experiment import plugins
 from experiment.errors import UserError
 from experiment.suite import ROOT, Suite
 from steps import Statistics, StepsRule
@@ -26,7 +26,7 @@ each_epoch = st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1)), min_size=EP
 
 def described(name):
     """The schema of the rule's keys in a suite."""
-    return yaml.safe_load((ROOT / "configs" / "suite.schema.yaml").read_text())["$defs"]["steps"][name]
+    return plugins.parameters("steps", name).model_json_schema()
 
 
 def parameters(name):
@@ -53,7 +53,11 @@ def resolved(name, method):
 
 def rules(name):
     """The rule as each method has it, and with each of its switches turned over."""
-    switches = [key for key, field in parameters(name).items() if field.type is bool]
+    switches = [
+        key
+        for key, field in parameters(name).items()
+        if plugins.parameters("steps", name).model_fields[key].annotation is bool
+    ]
     for method in methods.names():
         given_ = resolved(name, method)
         for changed in [{}, *({key: not given_[key]} for key in switches)]:
@@ -69,7 +73,7 @@ def efforts(rule, history, start=0):
 @every_rule
 def test_a_suite_may_say_its_parameters_and_nothing_else(name):
     assert set(described(name)["properties"]) == {"rule", *parameters(name)}
-    assert described(name)["properties"]["rule"] == {"const": name}
+    assert described(name)["properties"]["rule"]["const"] == name
     assert not described(name)["additionalProperties"]
 
 
@@ -108,10 +112,27 @@ def test_it_names_no_attribute_that_it_does_not_declare(name):
         assert {node.attr for node in of_self} <= declared, cls
 
 
-def test_a_rule_that_has_no_first_steps_is_refused_in_a_sentence():
-    variant = {"label": "it", "method": "free", "options": {"carry": True}, "steps": {"rule": "mine", "start": 3}}
-    with pytest.raises(UserError, match="variant it: the rule mine says no `first` or `steps`"):
-        methods.check([variant])
+RULE = """
+from dataclasses import dataclass
+from experiment.effort import Effort
+from steps.rule import StepsRule
+
+@dataclass
+class Mine(StepsRule):
+    start: int
+
+    def effort_for(self, epoch):
+        return Effort(self.start + epoch, 0.1)
+"""
+
+
+def test_a_rule_that_has_no_first_steps_is_refused_in_a_sentence(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(RULE)
+    monkeypatch.setattr(steps, "__path__", [*steps.__path__, str(tmp_path)])
+    suite = yaml.safe_load((ROOT / "configs" / "quick.yaml").read_text())
+    suite["variants"] = [{"label": "it", "method": "free", "steps": {"rule": "mine", "start": 3}}]
+    with pytest.raises(UserError, match="variant it has the rule mine, which says no `first` or `steps`"):
+        Suite.from_mapping(suite)
 
 
 def test_a_rule_must_say_its_effort():

@@ -100,7 +100,7 @@ def ended(command: list[str], folder: Path, project: Path = ROOT) -> subprocess.
 def test_a_mistake_in_a_key_names_the_file_too(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_bytes(QUICK.replace(b"epochs: 20", b"epochs: none"))
-    with pytest.raises(UserError, match=r"mine\.yaml: training\.epochs: 'none' is not of type 'integer'"):
+    with pytest.raises(UserError, match=r"mine\.yaml: training\.epochs is 'none'; it must be a whole number"):
         Suite.load(file)
 
 

@@ -242,7 +242,7 @@ def test_a_file_without_exactly_one_network_is_refused(tmp_path, monkeypatch, so
     name = f"file_of_{len(source)}_characters"
     (tmp_path / f"{name}.py").write_text(source)
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
-    with pytest.raises(UserError, match=f"{name}.py must define one subclass of Network"):
+    with pytest.raises(UserError, match=f"{name}.py defines . subclasses of Network.*; it must define exactly one"):
         build(name)
 
 

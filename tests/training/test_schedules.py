@@ -3,15 +3,17 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from training.lr import cycles_momentum, learning_rate, momentum
+from training.schedules.constant import Constant
+from training.schedules.cyclic import Cyclic
+from training.schedules.multistep import MultiStep
 
 
-def training(**schedule):
-    return {"lr": 0.2, "schedule": schedule}
+def learning_rate(schedule, minibatches, position):
+    return schedule.rate(0.2, minibatches, position)
 
 
 def multistep(*milestones, factor=0.1):
-    return training(name="multistep", milestones=milestones, factor=factor)
+    return MultiStep(milestones=milestones, factor=factor)
 
 
 def test_multistep_drops_at_the_first_minibatch_of_a_milestone():
@@ -35,12 +37,12 @@ def test_replays_share_the_span_of_their_minibatch():
 
 
 def test_constant_is_constant():
-    assert {learning_rate(training(name="constant"), 7, position / 2) for position in range(14)} == {0.2}
+    assert {learning_rate(Constant(), 7, position / 2) for position in range(14)} == {0.2}
 
 
 @pytest.mark.parametrize(("position", "rate"), [(0, 0), (10, 0.1), (20, 0.2), (25, 0.2 * 15 / 20), (30, 0.1), (40, 0)])
 def test_cyclic_goes_up_and_down_in_straight_lines(position, rate):
-    assert learning_rate(training(name="cyclic", peak=0.5), 40, position) == pytest.approx(rate)
+    assert learning_rate(Cyclic(peak=0.5), 40, position) == pytest.approx(rate)
 
 
 @given(
@@ -51,7 +53,7 @@ def test_cyclic_goes_up_and_down_in_straight_lines(position, rate):
 )
 def test_cyclic_stays_between_0_and_lr_and_has_one_peak(peak, minibatches, one, other):
     def rate(fraction):
-        return learning_rate(training(name="cyclic", peak=peak), minibatches, fraction * minibatches)
+        return learning_rate(Cyclic(peak=peak), minibatches, fraction * minibatches)
 
     assert rate(peak) == pytest.approx(0.2)
     assume(abs(one - other) > 1e-6)
@@ -70,15 +72,15 @@ def test_a_cyclic_schedule_is_pytorch_s_with_the_momentum_that_the_authors_of_fa
     scheduler = torch.optim.lr_scheduler.CyclicLR(
         optimizer, base_lr=0.0, max_lr=0.2, step_size_up=up, step_size_down=minibatches - up
     )
-    protocol = training(name="cyclic", peak=peak, peak_momentum=0.8) | {"momentum": 0.9}
+    protocol = Cyclic(peak=peak, peak_momentum=0.8)
     for position in range(minibatches):
         (group,) = optimizer.param_groups
         assert learning_rate(protocol, minibatches, position) == pytest.approx(group["lr"], abs=1e-12)
-        assert momentum(protocol, minibatches, position) == pytest.approx(group["momentum"], abs=1e-12)
+        assert protocol.momentum(0.9, minibatches, position) == pytest.approx(group["momentum"], abs=1e-12)
         optimizer.step()
         scheduler.step()
 
 
 def test_momentum_stays_unless_the_schedule_says_otherwise():
-    assert not cycles_momentum(training(name="cyclic", peak=0.5, peak_momentum=None))
-    assert cycles_momentum(training(name="cyclic", peak=0.5, peak_momentum=0.0))
+    assert not any(schedule.cycles_momentum for schedule in (Constant(), MultiStep(), Cyclic(peak=0.5)))
+    assert Cyclic(peak=0.5, peak_momentum=0.0).cycles_momentum
