@@ -7,7 +7,7 @@ from typing import Any
 from experiment import data, plugins, provenance, record
 from experiment.errors import UserError, shown
 from experiment.fields import Keys
-from experiment.keys import NOT_IN_SETTINGS, Threat, Training, attack_of
+from experiment.keys import NOT_IN_SETTINGS, Training, attack_of
 from experiment.suite import Run, Suite
 from experiment.verdicts import check_evaluates, read_verdicts
 
@@ -77,7 +77,7 @@ def completed_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     context = {"eps": spec["threat"].get("eps")} if isinstance(spec.get("threat"), Mapping) else {}
     parts: dict[str, Callable[[Any], Keys]] = {
         "network": lambda part: plugins.validated("network", part, context),
-        "threat": lambda part: Threat.model_validate(part, context=context),
+        "threat": lambda part: plugins.validated("threat", part, context),
         "training": lambda part: Training.model_validate(part, context=context),
         "steps": lambda part: plugins.validated("steps", part, context),
     }
@@ -96,7 +96,7 @@ def completed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _completed(value: Any, validated: Callable[[Any], Keys]) -> Any:
     """What a suite would make of it; the value itself where no suite could hold it."""
     try:
-        return validated(value).model_dump()
+        return validated(value).model_dump(mode="json")
     except (UserError, ValueError):
         return value
 

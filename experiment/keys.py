@@ -14,13 +14,6 @@ from experiment.plugins import Plugged
 KNOWN = "the attacks are clean, fgsm, pgd-K, margin-K and autoattack"
 
 
-class Threat(Keys):
-    """The perturbations that an adversary may make, in training as in evaluation."""
-
-    norm: Annotated[Literal["linf"], Field(description="The norm of the ball.")] = "linf"
-    eps: Annotated[Length, Field(description="Radius of the ball in pixel units, in (0, 1]; 8/255 is 8/255, not .031.")]
-
-
 class Training(Keys):
     """The protocol, the same for every variant unless the variant overrides a key."""
 

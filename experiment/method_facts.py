@@ -46,6 +46,7 @@ class Facts:
     ranges: Mapping[str, tuple[float, float]]
     choices: Mapping[str, tuple[str, ...]]
     least_steps: int
+    norms: tuple[str, ...]
 
     def checked(self, options: Mapping[str, Any]) -> dict[str, Value]:
         """The method's options with those of a variant. Raises ValueError, with what follows the variant's name."""
@@ -122,4 +123,5 @@ def _read(root: Path, method: str, stamps: tuple[tuple[int, int] | None, ...]) -
         attributes.get("ranges", {}),
         attributes.get("choices", {}),
         attributes.get("least_steps", 0),
+        attributes.get("norms", ("linf",)),
     )

@@ -66,7 +66,6 @@ KINDS = {
     "optimizer": Kind("training.optimizers", ("training.optimizers.optimizer", "Optimizer"), "name", "optimizer"),
     "network": Kind("experiment.models", ("experiment.models.network", "Network"), "name", "network"),
     "threat": Kind("experiment.threats", ("experiment.threats.threat", "Threat"), "norm", "norm"),
-    "attack": Kind("evaluation.attacks", ("evaluation.attacks.attack", "Attack"), "name", "attack"),
 }
 
 
@@ -130,6 +129,7 @@ def parameters(kind: str, name: str) -> type[Keys]:
     )
 
 
+@cache
 def facts_of(kind: str, name: str) -> Facts:
     """What the class of a network or method says of itself, without importing it. Raises UserError."""
     of = KINDS[kind]
@@ -203,7 +203,7 @@ class Plugged:
             return validated(self.kind, value, info.context, self.default)
 
         return core_schema.with_info_plain_validator_function(
-            validate, serialization=core_schema.plain_serializer_function_ser_schema(lambda found: found.model_dump())
+            validate, serialization=core_schema.plain_serializer_function_ser_schema(lambda found: found.model_dump(mode="json"))
         )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -217,10 +217,14 @@ class Plugged:
 
 def _files(kind: str) -> dict[str, Path]:
     """Where each plug-in of a kind is, by its name in a suite."""
+    return _listed(kind, tuple(importlib.import_module(KINDS[kind].package).__path__))
+
+
+@cache
+def _listed(kind: str, folders: tuple[str, ...]) -> dict[str, Path]:
     of = KINDS[kind]
     left_out = {"__init__", of.base[0].rpartition(".")[2], *of.no_plugins}
-    folders = [Path(folder) for folder in importlib.import_module(of.package).__path__]
-    files = [path for folder in folders for path in folder.glob("*.py") if path.stem not in left_out]
+    files = [path for folder in folders for path in Path(folder).glob("*.py") if path.stem not in left_out]
     return {of.name(path.stem): path for path in files}
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 
-from experiment import data, models, plugins, strict_yaml
+from experiment import data, method_facts, models, plugins, strict_yaml
 from experiment.errors import UserError, shown
 from experiment.fields import Cap, Keys, Name, Seed, Text, place, sentence
-from experiment.keys import NOT_IN_SETTINGS, Evaluation, Threat, Training, Variant
+from experiment.keys import NOT_IN_SETTINGS, Evaluation, Training, Variant
 from experiment.plugins import Plugged
 
 if TYPE_CHECKING:  # the Snakefile imports this module at every start, and torch would cost it seconds
@@ -73,7 +73,11 @@ class Suite(Keys):
         ),
     ] = None
     network: Annotated[Keys, Plugged("network"), Field(description="The network that every variant trains.")]
-    threat: Annotated[Threat, Field(description="The perturbations that an adversary may make.")]
+    threat: Annotated[
+        Keys,
+        Plugged("threat", "linf"),
+        Field(description="The perturbations that an adversary may make, in training as in evaluation."),
+    ]
     training: Annotated[Training, Field(description="The protocol, the same for every variant.")]
     evaluation: Annotated[Evaluation, Field(description="How every evaluated checkpoint is attacked.")]
     seeds: Annotated[
@@ -87,7 +91,7 @@ class Suite(Keys):
 
     @field_validator("threat")
     @classmethod
-    def _radius(cls, threat: Threat, info: ValidationInfo) -> Threat:
+    def _radius(cls, threat: Any, info: ValidationInfo) -> Any:
         """Lengths that are read after it are in units of its radius."""
         if info.context is not None:
             info.context["eps"] = threat.eps
@@ -122,7 +126,7 @@ class Suite(Keys):
             where = f"variant {variant.label}: training"
             overridden = self._overridden(variant, where)
             check_fits(overridden, where, self.datasets)
-            dumped = overridden.model_dump()
+            dumped = overridden.model_dump(mode="json")
             variants.append(variant.model_copy(update={"training": {key: dumped[key] for key in variant.training}}))
         return self.model_copy(update={"variants": variants})
 
@@ -134,9 +138,14 @@ class Suite(Keys):
             if isinstance(own, Mapping) and own.get("name", usual["name"]) == usual["name"]:
                 content[key] = {**usual, **own}
         try:
-            return Training.model_validate(content, context={"eps": self.threat.eps})
+            return Training.model_validate(content, context={"eps": self._eps})
         except ValidationError as error:
             raise sentence(error, lambda loc: place(loc, where)) from None
+
+    @property
+    def _eps(self) -> float:
+        threat: Any = self.threat
+        return threat.eps
 
     @cached_property
     def resolved(self) -> dict[str, Any]:
@@ -196,7 +205,7 @@ class Suite(Keys):
             if attack.label == label:
                 caps = [cap for cap in (attack.images, self.evaluation.max_test_images) if cap]
                 settings = attack.model_dump(exclude=NOT_IN_SETTINGS)
-                threat = self.threat.model_dump() | ({"eps": attack.eps} if attack.eps is not None else {})
+                threat = self.resolved["threat"] | ({"eps": attack.eps} if attack.eps is not None else {})
                 return {**settings, "images": min(caps, default=None), "threat": threat}
         raise UserError(f"suite {self.name} has no attack {label!r}; it has {', '.join(self.attacks)}")
 
@@ -252,6 +261,15 @@ def _check_names(suite: Suite) -> None:
     network: Any = suite.network
     for dataset in suite.datasets:
         models.check_shape(network.name, data.dataset(dataset).shape)
+    threat: Any = suite.threat
+    norm = threat.norm
+    for variant in suite.variants:
+        known = method_facts.of(variant.method).norms
+        if norm not in known:
+            raise UserError(
+                f"variant {variant.label}: {variant.method} cannot train for the norm {norm}, only for "
+                f"{' and '.join(known)}"
+            )
     labels = {variant.label for variant in suite.variants}
     for variant in suite.variants:
         if variant.base is not None and (variant.base not in labels or variant.base == variant.label):

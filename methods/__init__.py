@@ -2,9 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from experiment.effort import Effort
 from experiment.errors import UserError

@@ -9,6 +9,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
