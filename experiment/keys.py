@@ -2,16 +2,15 @@
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, create_model, model_validator
 
-from experiment import method_facts
+from experiment import method_facts, plugins
 from experiment.errors import UserError, shown
-from experiment.fields import Cap, Count, Keys, Length, Name, Positive, Seed, StepSize
+from experiment.fields import Cap, Count, Keys, Length, Name, Positive
 from experiment.plugins import Plugged
-
-KNOWN = "the attacks are clean, fgsm, pgd-K, margin-K and autoattack"
 
 
 class Training(Keys):
@@ -64,9 +63,9 @@ class Training(Keys):
 
 
 class Attack(Keys):
-    """What every attack has."""
+    """What every attack has; its own keys are its file's (evaluation/attacks/)."""
 
-    name: Annotated[str, Field(description="The attack; K is the number of steps, and margin-K what papers call CW.")]
+    name: Annotated[str, Field(description="The attack: a file of evaluation/attacks/, with its steps as in pgd-20.")]
     label: Annotated[Name, Field(description="The name in tables and files; the attack's unless said.")]
     images: Annotated[Cap, Field(description="Only the first so many test images; null for all.")] = None
     eps: Annotated[Length | None, Field(description="Radius of its own ball; null for the suite's.")] = None
@@ -77,40 +76,28 @@ class Attack(Keys):
         return {"label": value.get("name"), **value} if isinstance(value, dict) else value
 
 
-class Seeded(Attack):
-    """AutoAttack's standard version."""
-
-    seed: Annotated[Seed, Field(description="Of the attack's own randomness.")] = 0
-
-
-class Search(Seeded):
-    """K signed gradient steps from a random start."""
-
-    step_size: StepSize = Field(default="0.25 eps", validate_default=True)
-    restarts: Annotated[int, Field(ge=1, le=10000, description="Random starts of each image.")] = 1
-
-
-KINDS: dict[str, type[Attack]] = {
-    "clean": Attack,
-    "fgsm": Attack,
-    "autoattack": Seeded,
-    "pgd": Search,
-    "margin": Search,
-}
-COUNTED = ("pgd", "margin")  # whose names end in their number of steps
+@cache
+def attack_keys(plugin: str) -> type[Attack]:
+    """The keys of the attacks of one file of evaluation/attacks/."""
+    carried = plugins.load("attack", plugin).name_carries
+    own = plugins.parameters("attack", plugin)
+    fields: dict[str, Any] = {
+        name: (field.annotation, field) for name, field in own.model_fields.items() if name not in ("name", carried)
+    }
+    return create_model(f"attack:{plugin}", __base__=Attack, __doc__=own.__doc__, **fields)
 
 
 def _keys_of(name: object) -> type[Attack]:
     """The keys of the attack of that name. Raises ValueError."""
-    kind, hyphen, steps = name.partition("-") if isinstance(name, str) else ("", "", "")
-    if kind not in KINDS or bool(hyphen) != (kind in COUNTED):
-        raise ValueError(f"is {shown(name)}; {KNOWN}")
-    if hyphen and not re.fullmatch("[1-9][0-9]{0,4}", steps):
-        if re.fullmatch("[0-9]+", steps):
-            said = "its number of steps must be a whole number from 1 to 99999, without a leading zero"
-            raise ValueError(f"is {shown(name)}; {said}")
-        raise ValueError(f"is {shown(name)}; {KNOWN}")
-    return KINDS[kind]
+    plugin, hyphen, number = name.partition("-") if isinstance(name, str) else ("", "", "")
+    known = {plugin: plugins.load("attack", plugin).name_carries for plugin in plugins.names("attack")}
+    if plugin not in known or bool(hyphen) != bool(known[plugin]):
+        shown_names = ", ".join(f"{name}-K" if carries else name for name, carries in known.items())
+        raise ValueError(f"is {shown(name)}; the attacks are {shown_names}")
+    if hyphen and not re.fullmatch("[1-9][0-9]{0,4}", number):
+        said = f"K of {plugin}-K is its {known[plugin]}: a whole number from 1 to 99999, without leading zero"
+        raise ValueError(f"is {shown(name)}; {said}")
+    return attack_keys(plugin)
 
 
 NOT_IN_SETTINGS = {"label", "eps"}  # of what defines an attack: it is called so, and its threat model has its radius

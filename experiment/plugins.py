@@ -66,6 +66,7 @@ KINDS = {
     "optimizer": Kind("training.optimizers", ("training.optimizers.optimizer", "Optimizer"), "name", "optimizer"),
     "network": Kind("experiment.models", ("experiment.models.network", "Network"), "name", "network"),
     "threat": Kind("experiment.threats", ("experiment.threats.threat", "Threat"), "norm", "norm"),
+    "attack": Kind("evaluation.attacks", ("evaluation.attacks.attack", "Attack"), "name", "attack"),
 }
 
 
@@ -203,7 +204,8 @@ class Plugged:
             return validated(self.kind, value, info.context, self.default)
 
         return core_schema.with_info_plain_validator_function(
-            validate, serialization=core_schema.plain_serializer_function_ser_schema(lambda found: found.model_dump(mode="json"))
+            validate,
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda found: found.model_dump(mode="json")),
         )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:

@@ -214,6 +214,10 @@ class Suite(Keys):
         """The folder of the data sets' files; a leading ~ is the user's home."""
         return Path(self.data_dir).expanduser()
 
+    def dataset(self, name: str) -> data.Dataset:
+        """What is known of one of its data sets; of images of a user's own all of it once they are prepared."""
+        return data.dataset(name, self.data_folder)
+
     def data_file(self, dataset: str, split: str) -> Path:
         """The prepared file of a split, "train" or "test"."""
         return data.prepared_file(dataset, split, self.data_folder)

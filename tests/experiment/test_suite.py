@@ -19,7 +19,7 @@ from experiment.quantity import quantity
 from experiment.suite import Suite
 
 CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
-BUILT = ("steps", "schedule", "optimizer", "network")
+BUILT = ("steps", "schedule", "optimizer", "network", "threat")
 SUITES = sorted(path for path in CONFIGS.glob("*.yaml") if path.name != "suite.schema.yaml")
 
 
@@ -79,8 +79,12 @@ def test_the_default_suite_has_ten_variants_three_seeds_and_four_attacks():
         ("network.name", "lenet", "lenet"),
         ("network.activation", "sine", "sine"),
         ("evaluation.attacks", ["pgd"], "pgd"),
-        ("evaluation.attacks", ["pgd-0"], "'pgd-0'; its number of steps must be a whole number from 1 to 99999"),
-        ("evaluation.attacks", ["margin-03"], "without a leading zero"),
+        (
+            "evaluation.attacks",
+            ["pgd-0"],
+            "'pgd-0'; K of pgd-K is its steps: a whole number from 1 to",
+        ),
+        ("evaluation.attacks", ["margin-03"], "without leading zero"),
         ("evaluation.attacks", ["clean", "clean"], "twice"),
         ("evaluation.attacks", [{"name": "pgd-5", "step_size": -1}], "step_size"),
         ("threat.eps", 0, "(0, 1]"),
@@ -158,9 +162,9 @@ def test_a_mistake_is_named_in_one_sentence(path, value, says):
         ("evaluation.attacks", [{"name": "fgsm", "step_size": 0.1}], "unknown key 'step_size'"),
         ("evaluation.attacks", [{"name": "autoattack", "restarts": 2}], "its keys are eps, images, label, name, seed"),
         ("evaluation.attacks", ["pgd-100000"], "pgd-100000"),
-        ("evaluation.attacks", ["pgd-K"], "the attacks are clean"),
-        ("evaluation.attacks", ["clean-3"], "the attacks are clean"),
-        ("evaluation.attacks", ["pgd-5\n"], "the attacks are clean"),
+        ("evaluation.attacks", ["pgd-K"], "a whole number from 1"),
+        ("evaluation.attacks", ["clean-3"], "the attacks are "),
+        ("evaluation.attacks", ["pgd-5\n"], "a whole number from 1"),
         ("variants.0.steps", {"step_size": 2}, "pixel units"),
         ("variants.0.steps", {"rule": "amata", "total": 20}, "total / most"),
         ("variants.0.steps", {"rule": "accuracy", "threshold": float("nan")}, "threshold is nan"),
