@@ -12,6 +12,7 @@ from experiment.data import dataset, train_validation_split
 from methods import load
 from training import trainer
 from training.clock import Clock
+from training.counts import FlopCounter
 from training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -143,16 +144,17 @@ def test_recordings_of_past_efforts_are_not_kept(data, tmp_path):
     assert [tape() is not None for tape in recorder_of(growing).tapes] == [False] * 4 + [True] * 2
 
 
+@pytest.mark.parametrize("recorder", [Recorder, step_by_step])
 @every_method
-def test_preparing_changes_nothing_that_the_run_depends_on(data, tmp_path, method):
-    trainer, _ = made(data, tmp_path, Recorder, method)
+def test_preparing_changes_nothing_that_the_run_depends_on(data, tmp_path, method, recorder):
+    trainer, _ = made(data, tmp_path, recorder, method)
     effort, minibatches = trainer.rule.effort_for(0), trainer._minibatches
     images, labels = next(trainer.batches.epoch(0))
     minibatches.prepare(images, labels, effort)
     minibatches.train(images, labels, effort, [0.1] * trainer.method.updates(effort))
     before = left(trainer)
     minibatches.prepare(images, labels, effort)
-    assert len(recorder_of(trainer).tapes) == 1
+    assert recorder is step_by_step or len(recorder_of(trainer).tapes) == 1
     assert left(trainer) == before
     minibatches.train(images, labels, effort, [0.1] * trainer.method.updates(effort))
     assert left(trainer) != before
@@ -214,6 +216,28 @@ def test_a_method_that_waits_for_a_value_is_found_out_and_trained_step_by_step(d
     found, log = finished(data, tmp_path / "found", Recorder)
     assert [line for line in log if "step by step: operation not permitted when stream is capturing" in line]
     assert left(found) == left(expected)
+
+
+@pytest.mark.parametrize("recorder", [Recorder, step_by_step])
+def test_of_a_method_that_works_by_what_it_finds_every_minibatch_is_counted(data, tmp_path, monkeypatch, recorder):
+    """Here one forward of an image more for each odd label."""
+    took = []
+
+    def varying(self, learner, images, labels, effort):
+        took.append(int((labels % 2).sum()))
+        if took[-1]:
+            learner.network(images[: took[-1]])
+        load("pgd").train_batch(self, learner, images, labels, effort)
+
+    expected, _ = finished(data, tmp_path / "plain", step_by_step)
+    monkeypatch.setattr(trainer, "load", variant_of("pgd", train_batch=varying, capturable=False))
+    found, _ = finished(data, tmp_path / "varying", recorder)
+    assert len(set(took)) > 2
+    images = found.learner.spent.forwards - expected.learner.spent.forwards
+    with FlopCounter() as counter:
+        found.learner.network(found.batches.images[:1].float())
+    assert images > 0
+    assert found.learner.spent.flops - expected.learner.spent.flops == images * counter.flops
 
 
 def test_a_method_that_puts_another_tensor_in_its_state_is_trained_step_by_step(data, tmp_path, monkeypatch):
