@@ -8,14 +8,16 @@ An interrupted evaluation goes on after the last finished chunk when the same co
 import argparse
 import io
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from evaluation.chunks import in_chunks
-from experiment import models, precision, provenance, record, slots, weights
+from experiment import models, precision, provenance, record, slots, sources, weights
 from experiment.consistency import reason_to_evaluate
 from experiment.data import sha256
 from experiment.datasets.dataset import Dataset
@@ -69,7 +71,7 @@ def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
         dataset, file = suite.dataset(run.dataset), folder / "model.safetensors"
         network = load_network(run, dataset, file, trained["weights_sha256"]).to(device)
         identity = {"weights": trained["weights_sha256"], "data": data_sha256, "settings": settings}
-        identity |= fingerprint(device, "fp32", "experiment/**/*.py", "evaluation/**/*.py")
+        identity |= fingerprint(device, "fp32", *sources_of(settings))
         robust, flags, seconds = in_chunks(settings, network, images, labels, parts, identity)
     correct = int(robust.sum()) if evaluated else None
     result = {
@@ -85,7 +87,12 @@ def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
         "weights_sha256": trained["weights_sha256"],
         "data_sha256": data_sha256,
         "provenance": provenance.collect(
-            device, "fp32", started, suite.resolved, trained["provenance"]["sources"]["method"]
+            device,
+            "fp32",
+            started,
+            suite.resolved,
+            trained["provenance"]["sources"]["method"],
+            provenance.attack_sha256(settings["name"], settings["threat"]["norm"]),
         ),
     }
     (folder / "evaluate" / f"{name}.json").unlink(missing_ok=True)  # it would be of verdicts that are no longer there
@@ -95,6 +102,13 @@ def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
     record.write(folder / "evaluate" / f"{name}.json", result)
     shutil.rmtree(parts, ignore_errors=True)
     return result
+
+
+def sources_of(settings: Mapping[str, Any]) -> list[str]:
+    """The files that make an attack's verdicts, from the project's root: the attack's, and the networks'."""
+    root, norm = provenance.ROOT, settings["threat"]["norm"]
+    found = [str(path.relative_to(root)) for path in sources.of_attack(root, settings["name"], norm)]
+    return [*found, "experiment/models/*.py", "experiment/precision.py"]
 
 
 def load_network(run: Run, dataset: Dataset, file: Path, sha256: str) -> nn.Module:

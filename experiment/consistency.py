@@ -56,6 +56,10 @@ def reason_to_evaluate(suite: Suite, run: Run, attack: str, folder: Path) -> str
         read_verdicts(path.with_name(f"{attack}.robust.npy"), evaluation)
     except UserError as error:
         return str(error).removeprefix(f"{path}: ")
+    settings = suite.attack(attack)
+    made_by = evaluation["provenance"]["sources"].get("attack")
+    if made_by != provenance.attack_sha256(settings["name"], settings["threat"]["norm"]):
+        return f"the sources of attack {settings['name']} are not those that it was made with"
     same = evaluation["weights_sha256"] == trained["weights_sha256"]
     return None if same else "weights_sha256 is not that of train.json"
 

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -80,11 +81,18 @@ def check_slot(slot: str | None) -> None:
         )
 
 
-def collect(where: torch.device, precision: str, started: str, suite: Mapping[str, Any], method: str) -> Provenance:
+def collect(
+    where: torch.device,
+    precision: str,
+    started: str,
+    suite: Mapping[str, Any],
+    method: str,
+    attack: str | None = None,
+) -> Provenance:
     """The provenance of a record that is about to be written.
 
     precision: arithmetic that was used ("fp32", "tf32", "bf16"); suite: as resolved; method: the hash of the source
-    that trained the weights.
+    that trained the weights; attack: of the source that attacked them, in an evaluation.
     """
     return {
         "hardware": hardware(where),
@@ -93,7 +101,7 @@ def collect(where: torch.device, precision: str, started: str, suite: Mapping[st
         "packages": {name: _version(name) for name in PACKAGES},
         "git": git(),
         "suite_sha256": suite_sha256(suite),
-        "sources": {"engine": engine_sha256(), "method": method},
+        "sources": {"engine": engine_sha256(), "method": method} | ({"attack": attack} if attack else {}),
         "started": started,
         "finished": now(),
     }
@@ -115,6 +123,15 @@ def engine_sha256() -> str:
 def method_sha256(method: str) -> str:
     """Of all that the method is made of: the files of its folder, its defaults among them, and what they import."""
     return source_sha256(sources.of_method(ROOT, method))
+
+
+@cache
+def attack_sha256(attack: str, norm: str) -> str:
+    """Of all that makes an attack's verdicts: its file, the check of what it finds, the norm, and what they import.
+
+    Read once: what a process runs does not change.
+    """
+    return source_sha256(sources.of_attack(ROOT, attack, norm))
 
 
 def hardware(where: torch.device) -> Hardware:

@@ -1,7 +1,7 @@
-"""The files that a method is made of: its own, and those that it imports. Found by reading, without importing any."""
+"""The files that a method or an attack is made of, and those that it imports. Found by reading, importing none."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 SHARED = ("experiment", "steps", "training", "evaluation")  # rooms that all methods share; records have a hash of them
@@ -13,13 +13,37 @@ def of_method(root: Path, method: str) -> list[Path]:
     Of another folder of methods/ that is every file too; of any other module of the project the module alone. Left out
     are the shared rooms, README.md, caches and hidden files.
     """
+
+    def files(name: str) -> Iterable[Path]:
+        return () if name.partition(".")[0] in SHARED else _files(root, name)
+
+    return _closure(root, _folder(root, method), files)
+
+
+def of_attack(root: Path, attack: str, norm: str) -> list[Path]:
+    """What makes an attack's verdicts in the project `root`: its file, the frame around all attacks, the norm's file.
+
+    And what those import of evaluation/, of experiment/threats/ and of experiment/pgd.py; so not the command that
+    writes the record. attack: as a suite names it, such as pgd-20.
+    """
+
+    def files(name: str) -> Iterable[Path]:
+        searching = name.partition(".")[0] == "evaluation" or name.startswith(("experiment.threats", "experiment.pgd"))
+        return _files(root, name) if searching else ()
+
+    own = (f"evaluation/attacks/{attack.partition('-')[0]}.py", "evaluation/chunks.py", f"experiment/threats/{norm}.py")
+    return _closure(root, [root / name for name in own], files)
+
+
+def _closure(root: Path, start: Iterable[Path], files: Callable[[str], Iterable[Path]]) -> list[Path]:
+    """The files to start with and all that they import. files: those that an import of a name runs, if they count."""
     found: set[Path] = set()
-    waiting = list(_folder(root, method))
+    waiting = list(start)
     while waiting:
         path = waiting.pop()
         if path not in found:
             found.add(path)
-            waiting += [file for name in _imported(root, path) for file in _files(root, name)]
+            waiting += [file for name in _imported(root, path) for file in files(name)]
     return sorted(found)
 
 
@@ -34,7 +58,7 @@ def _folder(root: Path, method: str) -> Iterator[Path]:
 def _files(root: Path, name: str) -> Iterator[Path]:
     """The files that an import of `name` ("methods.pgd.method") runs; none where it is no module of the project."""
     parts = name.split(".")
-    if parts[0] in SHARED or not all(part.isidentifier() for part in parts):
+    if not all(part.isidentifier() for part in parts):
         return
     if parts[0] == "methods" and len(parts) > 1 and (root / "methods" / parts[1]).is_dir():
         yield from _folder(root, parts[1])

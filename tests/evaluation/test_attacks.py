@@ -1,17 +1,20 @@
 """The attacks that a suite names, and the check that nothing counts as broken which is not."""
 
 import logging
+import subprocess
+import sys
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pyautoattack import AutoAttack
 from torch import nn
 
-from evaluation import fast_inference, package
+from evaluation import attacks, fast_inference, package
 from evaluation.verify import attack, verify
-from experiment import pgd
-from experiment.suite import Suite
+from experiment import pgd, plugins
+from experiment.suite import ROOT, Suite
 from experiment.threats.linf import Linf
 
 EPS = 0.1
@@ -43,9 +46,9 @@ def linear(seed=0, pixels=16, classes=10):
     return network
 
 
-def problem(network, count=12, seed=1, wrong=1):
+def problem(network, count=12, seed=1, wrong=1, side=4):
     """Images, some pixels exactly 0 or 1, and the network's own labels but for the first `wrong` images."""
-    images = torch.rand(count, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
+    images = torch.rand(count, 1, side, side, generator=torch.Generator().manual_seed(seed))
     images[images < 0.1], images[images > 0.9] = 0, 1
     labels = network(images).argmax(1)
     labels[:wrong] = (labels[:wrong] + 1) % 10
@@ -333,3 +336,111 @@ def test_autoattack_claims_the_images_that_it_misclassifies_and_no_others():
     attacked, _ = package.attack(network, images, labels, threat(0.02), seed=0, batch_size=4)
     assert 0 < attacked.robust.sum() < 5
     assert torch.equal(attacked.robust, network(attacked.adversarial).argmax(1) == labels)
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "options", "norm", "eps"),
+    [
+        ("square", "square", {"queries": 300}, "linf", 0.03),
+        ("square", "square", {"queries": 300}, "l2", 0.3),
+        ("fab", "fab-t", {"steps": 20}, "linf", 0.02),
+        ("fab", "fab-t", {"steps": 20}, "l2", 0.1),
+        ("apgd", "apgd-ce", {"restarts": 2}, "linf", 0.02),
+        ("apgd", "apgd-ce", {"restarts": 2}, "l2", 0.1),
+    ],
+)
+def test_a_part_of_autoattack_alone_is_the_package_s(name, part, options, norm, eps):
+    network = linear(pixels=64)
+    images, labels = problem(network, count=8, wrong=0, side=8)
+    adversary = AutoAttack(network, norm=norm.capitalize(), eps=eps, seed=3, version="custom", attacks=[part])
+    adversary.square.n_queries, adversary.fab.n_iter, adversary.apgd.n_restarts = 300, 20, 2
+    theirs, _ = adversary.run_standard_evaluation(images, labels, batch_size=8)
+    settings = {"name": name, "threat": {"norm": norm, "eps": eps}, **options}
+    its, model = attacks.of_settings(settings), plugins.load("threat", norm)(eps)
+    found, flags = its.search(network, images, labels, model, seed=3, batch_size=8)
+    assert torch.equal(found.adversarial, theirs)
+    assert 0 < found.robust.sum() < 8
+    assert flags == []
+    verdicts = attack(settings, network, images, labels, seed=3)
+    assert not (verdicts.robust & ~found.robust).any()
+
+
+# -- L2 ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd-20", "margin-20", "autoattack"])
+def test_in_l2_every_success_lies_in_the_ball_and_the_box_and_is_misclassified(name):
+    """Of a linear network the nearest adversarial image outside the box is known: none nearer is found."""
+    network = linear(pixels=64)
+    images, labels = problem(network, count=8, wrong=1, side=8)
+    settings = {"name": name, "threat": {"norm": "l2", "eps": 0.12}, "step_size": 0.03, "restarts": 1}
+    verdicts = attack(settings, network, images, labels, seed=0)
+    weight, logits = network[1].weight.double(), network(images).double()
+    differences = torch.linalg.vector_norm(weight[None] - weight[labels][:, None], dim=2)
+    distance = (logits.gather(1, labels[:, None]) - logits) / differences.clamp_min(1e-9)
+    nearest = distance.scatter(1, labels[:, None], torch.inf).amin(1)
+    assert 0 < (~verdicts.robust).sum() < 8
+    assert not (~verdicts.robust & (nearest > 0.12)).any()
+    broken = ~verdicts.robust
+    moved = (verdicts.adversarial - images).double().flatten(1)[broken]
+    assert torch.linalg.vector_norm(moved, dim=1).max() <= 0.12 + 1e-6
+    assert ((verdicts.adversarial >= 0) & (verdicts.adversarial <= 1)).all()
+    assert (network(verdicts.adversarial).argmax(1) != labels)[broken].all()
+    if name in ("margin-20", "autoattack"):
+        assert (~verdicts.robust[nearest < 0.1]).all()
+
+
+# -- what others ask of attacks ---------------------------------------------------------------------------------------
+
+
+def of(name, eps=EPS, **options):
+    return attacks.of_settings({"name": name, "threat": {"norm": "linf", "eps": eps}, "step_size": 0.025, **options})
+
+
+def test_an_attack_outdoes_those_of_less_strength_in_a_ball_no_larger():
+    names = ["clean", "fgsm", "pgd-20", "margin-20", "autoattack"]
+    outdone = {one: [other for other in names if of(one).outdoes(of(other))] for one in names}
+    assert outdone == {
+        "clean": [],
+        "fgsm": ["clean"],
+        "pgd-20": ["clean", "fgsm"],
+        "margin-20": ["clean", "fgsm"],
+        "autoattack": ["clean", "fgsm", "pgd-20", "margin-20"],
+    }
+    assert not of("autoattack", eps=0.05).outdoes(of("pgd-20"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "outdoes"),
+    [
+        (of("pgd-20"), of("pgd-10"), True),
+        (of("pgd-10"), of("pgd-20"), False),
+        (of("pgd-20", restarts=10), of("pgd-20"), True),
+        (of("pgd-20", restarts=10), of("pgd-50"), False),
+        (of("pgd-20"), of("pgd-20", seed=1), False),
+        (of("pgd-50", step_size=0.001), of("pgd-20"), False),  # does not reach as far
+        (of("pgd-20", eps=0.2, step_size=0.05), of("pgd-20"), True),
+        (of("pgd-7"), of("fgsm"), False),  # not from every start to every face
+        (of("pgd-20"), of("margin-20"), False),
+    ],
+)
+def test_pgd_outdoes_what_has_no_more_steps_restarts_reach_and_radius(one, other, outdoes):
+    assert one.outdoes(other) == outdoes
+
+
+def test_how_many_steps_of_what_length_and_how_often_from_anew_an_attack_takes():
+    assert of("clean").iterations == of("autoattack").iterations == dict.fromkeys(["steps", "step_size", "restarts"])
+    assert of("fgsm").iterations == {"steps": 1, "step_size": EPS, "restarts": 1}
+    assert of("pgd-20", restarts=3).iterations == {"steps": 20, "step_size": 0.025, "restarts": 3}
+
+
+def test_no_attack_s_file_needs_torch_to_be_read_and_each_says_what_it_is():
+    code = (
+        "import sys; from experiment import plugins\n"
+        "for name in plugins.names('attack'):\n"
+        "    cls = plugins.load('attack', name); cls.display, cls.paper, plugins.parameters('attack', name)\n"
+        "    print(name); assert not {'torch', 'pyautoattack'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["apgd", "autoattack", "clean", "fab", "fgsm", "margin", "pgd", "square"]

@@ -15,7 +15,7 @@ import yaml
 
 from evaluation import chunks, run
 from evaluation.run import evaluate
-from experiment import record, weights
+from experiment import consistency, record, weights
 from experiment.errors import UserError
 from experiment.suite import ROOT, Suite
 
@@ -287,3 +287,18 @@ def test_unfinished_files_of_killed_evaluations_do_not_pile_up_and_those_of_othe
         file.write_bytes(b"half")
     evaluate(capped(checkpoint), checkpoint.run, "clean", folder)
     assert list(folder.rglob("*.tmp")) == [other]
+
+
+@pytest.mark.fault("stale")
+def test_an_evaluation_by_other_sources_than_its_attack_s_is_made_again(checkpoint, folder, attacked):
+    suite = capped(checkpoint, images=4)
+    for name in ("clean", "fgsm"):
+        evaluate(suite, checkpoint.run, name, folder)
+        assert consistency.reason_to_evaluate(suite, checkpoint.run, name, folder) is None
+    file = folder / "evaluate" / "fgsm.json"
+    made = json.loads(file.read_text())
+    made["provenance"]["sources"]["attack"] = "0" * 64
+    file.write_text(json.dumps(made))
+    why = consistency.reason_to_evaluate(suite, checkpoint.run, "fgsm", folder)
+    assert why == "the sources of attack fgsm are not those that it was made with"
+    assert consistency.reason_to_evaluate(suite, checkpoint.run, "clean", folder) is None

@@ -1,8 +1,11 @@
-"""What a method is made of: whatever file could change what it trains."""
+"""What a method and an attack are made of: whatever file could change what they train or find."""
+
+import shutil
 
 import pytest
 
 from experiment import provenance, sources, suite
+from experiment.suite import ROOT
 
 PROJECT = {
     "experiment/threats/__init__.py": "",
@@ -105,3 +108,43 @@ def test_editing_what_trains_nothing_changes_nothing(project, name):
     before = provenance.method_sha256("mine")
     (project / "methods/mine" / name).write_text("edited")
     assert provenance.method_sha256("mine") == before
+
+
+ATTACKS = sorted(
+    path.stem for path in (ROOT / "evaluation" / "attacks").glob("*.py") if path.stem not in ("__init__", "attack")
+)
+FRAME = [
+    *("evaluation/attacks/attack.py", "evaluation/chunks.py", "evaluation/fast_inference.py", "evaluation/verify.py"),
+    *("experiment/pgd.py", "experiment/threats/threat.py"),
+]
+EDITS = {
+    **{file: set(ATTACKS) for file in FRAME},
+    "experiment/threats/linf.py": set(ATTACKS),
+    "experiment/threats/l2.py": set(),
+    "evaluation/attacks/pgd.py": {"pgd", "margin"},
+    "evaluation/attacks/margin.py": {"margin"},
+    "evaluation/attacks/square.py": {"square"},
+    "evaluation/package.py": {"apgd", "autoattack", "fab", "square"},
+    "evaluation/run.py": set(),
+    "experiment/suite.py": set(),
+    "training/trainer.py": set(),
+    "reporting/page.py": set(),
+    "benchmarks/attacks.py": set(),
+}
+
+
+@pytest.mark.parametrize("file", EDITS)
+def test_an_edit_makes_stale_the_evaluations_of_the_attacks_that_use_the_file(tmp_path, monkeypatch, file):
+    for room in ("evaluation", "experiment", "training", "reporting", "benchmarks"):
+        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+
+    def hashes():
+        return {
+            attack: provenance.source_sha256(sources.of_attack(tmp_path, f"{attack}-20", "linf")) for attack in ATTACKS
+        }
+
+    before = hashes()
+    with open(tmp_path / file, "a") as edited:
+        edited.write("# edited\n")
+    assert {attack for attack, sha256 in hashes().items() if sha256 != before[attack]} == EDITS[file]
