@@ -76,7 +76,7 @@ def names(kind: str) -> list[str]:
 
 
 @cache
-def load(kind: str, name: str) -> type[Any]:
+def load(kind: str, name: object) -> type[Any]:
     """The class of a plug-in.
 
     Raises UserError where there is none of that name, its file cannot be imported, or it defines none or several.
@@ -121,17 +121,14 @@ def parameters(kind: str, name: str) -> type[Keys]:
         cls.check(self)
         return self
 
+    validators: dict[str, Any] = {"sensible": model_validator(mode="after")(sensible)}
     return create_model(
-        f"{kind}:{name}",
-        __base__=Keys,
-        __doc__=_first_sentence(cls),
-        __validators__={"sensible": model_validator(mode="after")(sensible)},
-        **fields,
+        f"{kind}:{name}", __base__=Keys, __doc__=_first_sentence(cls), __validators__=validators, **fields
     )
 
 
 @cache
-def facts_of(kind: str, name: str) -> Facts:
+def facts_of(kind: str, name: object) -> Facts:
     """What the class of a network or method says of itself, without importing it. Raises UserError."""
     of = KINDS[kind]
     if not isinstance(name, str) or name not in names(kind):

@@ -2,7 +2,9 @@
 
 import json
 import math
+from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -15,7 +17,7 @@ MOST_WHOLE = 2**53  # whole numbers beyond it are not all floats
 class _Loader(yaml.SafeLoader):
     """YAML in which a mapping may not have a key twice: PyYAML would keep the last one and say nothing."""
 
-    def construct_mapping(self, node, deep=False):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key, _ in node.value:
             if str(key.value) in seen:
@@ -23,7 +25,7 @@ class _Loader(yaml.SafeLoader):
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
-    def construct_object(self, node, deep=False):
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError, TypeError):  # PyYAML's own, of a scalar that is not of its tag
@@ -32,7 +34,7 @@ class _Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, said, node.start_mark) from None
 
 
-def read(path: str | Path):
+def read(path: str | Path) -> Any:
     """The content of a YAML or JSON file. Raises UserError naming the file, and the line where it is known."""
     try:
         content = Path(path).read_bytes()
@@ -41,15 +43,16 @@ def read(path: str | Path):
     return parse(content, str(path))
 
 
-def parse(content: bytes | str, where: str):
+def parse(content: bytes | str, where: str) -> Any:
     """What a YAML or JSON file says. where: its name, for the message. Raises UserError, if possible with the line."""
     try:
         text = content if isinstance(content, str) else content.decode()
+    except UnicodeDecodeError as error:
+        line, byte = error.object[: error.start].count(b"\n") + 1, error.object[error.start]
+        raise UserError(f"{where}, line {line}: the byte {byte:#x} is not UTF-8; save the file as UTF-8") from None
+    try:
         parsed = _json(text)
         return yaml.load(text, _Loader) if parsed is None else parsed
-    except UnicodeDecodeError as error:
-        line, byte = content[: error.start].count(b"\n") + 1, content[error.start]
-        raise UserError(f"{where}, line {line}: the byte {byte:#x} is not UTF-8; save the file as UTF-8") from None
     except yaml.reader.ReaderError as error:
         line, character = text[: error.position].count("\n") + 1, ascii(text[error.position])
         raise UserError(f"{where}, line {line}: not readable as YAML (the character {character})") from None
@@ -62,10 +65,10 @@ def parse(content: bytes | str, where: str):
         raise UserError(f"{where}: not readable as YAML (it is nested too deeply)") from None
 
 
-def _json(text: str):
+def _json(text: str) -> Any:
     """The content of a JSON text, which YAML would not always read alike (5e-05, tabs); None where it is none."""
 
-    def once(pairs: list) -> dict:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
             raise ValueError("YAML's reader says which key is there twice, and where")
         return dict(pairs)
@@ -76,11 +79,11 @@ def _json(text: str):
         return None
 
 
-def check_plain(value, where: str) -> None:
+def check_plain(value: object, where: str) -> None:
     """Raise UserError unless a content is made of text, finite numbers, truth values, lists and mappings, and small."""
     left = MOST_VALUES
 
-    def check(part, key: str, level: int) -> None:
+    def check(part: object, key: str, level: int) -> None:
         nonlocal left
         left -= 1
         if left < 0 or level > MOST_LEVELS:

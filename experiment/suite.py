@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 
 from experiment import data, method_facts, models, plugins, strict_yaml
+from experiment.datasets.dataset import Dataset
 from experiment.errors import UserError, shown
 from experiment.fields import Cap, Keys, Name, Seed, Text, place, sentence
 from experiment.keys import NOT_IN_SETTINGS, Evaluation, Training, Variant
@@ -214,7 +215,7 @@ class Suite(Keys):
         """The folder of the data sets' files; a leading ~ is the user's home."""
         return Path(self.data_dir).expanduser()
 
-    def dataset(self, name: str) -> data.Dataset:
+    def dataset(self, name: str) -> Dataset:
         """What is known of one of its data sets; of images of a user's own all of it once they are prepared."""
         return data.dataset(name, self.data_folder)
 
