@@ -27,12 +27,17 @@ def test_nothing_that_lacks_half_of_the_project_can_be_built_of_it(built, tmp_pa
     assert not list(tmp_path.glob("dist/*"))
 
 
-def test_what_is_said_of_contributing_is_there():
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    assert not [link for link in re.findall(r"\]\(([^)]+)\)", text) if not (ROOT / link).exists()]
-    rooms = [re.fullmatch(r"`(.+)/<\w+>(?:\.py|/)`.*", row.split(" | ")[1]) for row in text.splitlines() if "<" in row]
-    found = {room[1].replace("/", ".") for room in rooms if room}
-    assert found == {"methods", "experiment.datasets", *(kind.package for kind in plugins.KINDS.values())}
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "docs/extending.md"])
+def test_what_contributors_read_names_files_that_are_there(name):
+    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text())
+    assert links
+    assert not [link for link in links if not (ROOT / name).parent.joinpath(link).exists()]
+
+
+def test_each_kind_of_plug_in_has_its_line_for_contributors():
+    rows = [row.split(" | ") for row in (ROOT / "docs" / "extending.md").read_text().splitlines() if "/<name>" in row]
+    rooms = {re.match(r"`(.+)/<name>", row[1])[1].replace("/", ".") for row in rows}
+    assert rooms == {"methods", "experiment.datasets", *(kind.package for kind in plugins.KINDS.values())}
 
 
 def test_ci_runs_every_test_once():

@@ -1,4 +1,4 @@
-"""A stranger's walk: what docs/extending.md adds to the project trains and is attacked, file by file as it stands there."""
+"""A stranger's walk: what docs/extending.md adds to the project trains and is attacked, file by file as it stands."""
 
 import json
 import os
