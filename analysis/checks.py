@@ -6,8 +6,9 @@ Three kinds, all from records alone:
   describes no network.
 - Attacks that disagree. On the same images (the first n that both had) a stronger attack must not leave more images
   robust than a weaker one, up to half a point: clean >= fgsm >= pgd-K, margin-K >= autoattack, and among pgd-K, as
-  among margin-K, by K. Nor may PGD or margin PGD leave over ten points more than AutoAttack, which looks past masked
-  gradients (Croce & Hein, 2020; Athalye et al., 2018).
+  among margin-K, by K and by restarts; each attack's file says which others it outdoes. Nor may a search along
+  gradients, such as PGD, leave over ten points more than AutoAttack, which looks past masked ones (Croce & Hein, 2020;
+  Athalye et al., 2018).
 - What an attack warned of. Every flag stays in the record, in runs.csv and under the table. It also makes the run
   suspect unless it cannot matter: dead units give healthy networks a few points of zero gradient, and on a hundred
   images Square is said to have improved on the others when it broke one. So zero gradients count above 5 % of a batch
@@ -26,12 +27,13 @@ import numpy as np
 
 from analysis.statistics import LEVEL, gap_p, share_p
 from experiment import data
+from experiment.attacks import of_settings
 
 TOLERANCE = 0.005  # of the images
 MASKED_GAP = 0.10
 GUESSING = 1.25  # times the accuracy of a network that always says the same
 ZERO_GRADIENTS = 0.05  # of a batch
-KINDS = {"clean": 0, "fgsm": 1, "pgd": 2, "margin": 2, "autoattack": 3}  # from weak to strong
+GRADIENTS, ENSEMBLE = 2, 3  # strengths of attacks: evaluation/attacks/attack.py
 
 
 def suspicions(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndarray]) -> list[str]:
@@ -74,8 +76,9 @@ def _guessing(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndar
 
 
 def _disorder(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndarray]) -> Iterator[str]:
-    for weak, strong in permutations(evaluations, 2):
-        if _is_stronger(evaluations[strong]["settings"], evaluations[weak]["settings"]):
+    found = {label: of_settings(evaluation["settings"]) for label, evaluation in evaluations.items()}
+    for weak, strong in permutations(found, 2):
+        if found[strong].outdoes(found[weak]):
             above, below = _common(verdicts[weak], verdicts[strong])
             if gap_p(below, above, TOLERANCE) < LEVEL:
                 yield (
@@ -85,40 +88,17 @@ def _disorder(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndar
 
 
 def _masked(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndarray]) -> Iterator[str]:
-    for kind in ("pgd", "margin") if "autoattack" in evaluations else ():
-        reaching = [
-            _common(verdicts[name], verdicts["autoattack"])
-            for name, evaluation in evaluations.items()
-            if _kind(name)[0] == kind and _reach(evaluation["settings"]) >= 1
-        ]
-        if reaching:
-            found, autoattack = min(reaching, key=lambda both: both[0].mean())
-            if gap_p(found, autoattack, MASKED_GAP) < LEVEL:
-                yield (
-                    f"{kind} leaves {found.sum()} of the same {len(found)} images robust, autoattack only "
-                    f"{autoattack.sum()}"
-                )
-
-
-def _is_stronger(one: Mapping, other: Mapping) -> bool:
-    """Whether attack `one` must find at least what `other` finds, by their settings."""
-    (kind, steps), (other_kind, other_steps) = _kind(one["name"]), _kind(other["name"])
-    if kind == other_kind:
-        further = steps > other_steps and _reach(one) >= _reach(other)
-        return further and one["restarts"] >= other["restarts"]
-    if other_kind == "fgsm" and kind in ("pgd", "margin"):
-        return _reach(one) >= 2  # from any random start to any face of the ball
-    return KINDS[kind] > KINDS[other_kind]
-
-
-def _kind(name: str) -> tuple[str, int]:
-    kind, _, steps = name.partition("-")
-    return kind, int(steps or 1)
-
-
-def _reach(settings: Mapping) -> float:
-    """How far all steps together go, in units of the radius."""
-    return _kind(settings["name"])[1] * settings["step_size"] / settings["threat"]["eps"] + 1e-9
+    found = {label: of_settings(evaluation["settings"]) for label, evaluation in evaluations.items()}
+    for last in (label for label, attack in found.items() if attack.strength == ENSEMBLE):
+        searches: dict[str, list] = {}
+        for label, attack in found.items():
+            if attack.strength == GRADIENTS and attack.reach >= 1 and attack.eps >= found[last].eps:
+                kind = evaluations[label]["settings"]["name"].partition("-")[0]
+                searches.setdefault(kind, []).append(_common(verdicts[label], verdicts[last]))
+        for kind, pairs in searches.items():
+            left, by_last = min(pairs, key=lambda both: both[0].mean())
+            if gap_p(left, by_last, MASKED_GAP) < LEVEL:
+                yield (f"{kind} leaves {left.sum()} of the same {len(left)} images robust, {last} only {by_last.sum()}")
 
 
 def _common(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

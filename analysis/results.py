@@ -12,6 +12,7 @@ from analysis.checks import suspicions
 from analysis.frames import read_csv
 from analysis.statistics import wilson_interval
 from experiment import consistency
+from experiment.attacks import of_settings
 from experiment.errors import UserError
 from experiment.suite import Suite
 from experiment.verdicts import check_evaluates, read_verdicts
@@ -85,7 +86,8 @@ def collate(resolved: dict, folder: Path) -> Collation:
         evaluated = {attack: record for attack, record in evaluations.items() if record and record["status"] == "ok"}
         suspect = "; ".join(suspicions(evaluated, verdicts))
         rows += [
-            _row(train, variant, settings[attack], evaluation) | {"suspect": suspect, "verdicts": verdicts.get(attack)}
+            _row(train, variant, attack, settings[attack], evaluation)
+            | {"suspect": suspect, "verdicts": verdicts.get(attack)}
             for attack, evaluation in evaluations.items()
         ]
         epochs += _read_epochs(place / "epochs.csv", identity, problems)
@@ -156,7 +158,7 @@ def _read_epochs(path: Path, identity: dict, problems: list[str]) -> list[pd.Dat
         return []
 
 
-def _row(train: dict, variant: dict, settings: dict, evaluation: dict | None) -> dict:
+def _row(train: dict, variant: dict, attack: str, settings: dict, evaluation: dict | None) -> dict:
     """A row of the runs frame: one run under one attack."""
     found = evaluation or {"status": "missing", "flags": []}
     low, high = (None, None) if found.get("accuracy") is None else wilson_interval(found["correct"], found["images"])
@@ -164,7 +166,7 @@ def _row(train: dict, variant: dict, settings: dict, evaluation: dict | None) ->
         **{key: train[key] for key in ("dataset", "variant")},
         **{"method": variant["method"], "rule": variant["steps"]["rule"], "base": variant.get("base")},
         **{key: train[key] for key in ("seed", "status", "status_epoch", "status_reason")},
-        **{"attack": settings["name"], "evaluation_status": found["status"], **_steps(settings)},
+        **{"attack": attack, "evaluation_status": found["status"], **_steps(settings)},
         **{key: found.get(key) for key in ("images", "correct", "accuracy")},
         **{"interval_low": low, "interval_high": high, "flags": "; ".join(found["flags"])},
         **{column: train["cost"][column] for column in COST_COLUMNS},
@@ -185,11 +187,7 @@ def _row(train: dict, variant: dict, settings: dict, evaluation: dict | None) ->
 
 def _steps(settings: dict) -> dict[str, float | None]:
     """How many steps an attack takes, how long and how often from anew; None where it has no such numbers."""
-    kind, _, steps = settings["name"].partition("-")
-    if kind == "fgsm":
-        return {"attack_steps": 1, "attack_step_size": settings["threat"]["eps"], "attack_restarts": 1}
-    size, restarts = (settings[key] if steps else None for key in ("step_size", "restarts"))
-    return {"attack_steps": int(steps) if steps else None, "attack_step_size": size, "attack_restarts": restarts}
+    return {f"attack_{key}": value for key, value in of_settings(settings).iterations.items()}
 
 
 def _software(provenance: dict | None) -> dict[str, str | None]:
@@ -205,7 +203,7 @@ def _software(provenance: dict | None) -> dict[str, str | None]:
 
 def attack_names(resolved: dict) -> list[str]:
     """The suite's attacks, in the order of the tables' columns."""
-    return [attack["name"] for attack in resolved["evaluation"]["attacks"]]
+    return [attack["label"] for attack in resolved["evaluation"]["attacks"]]
 
 
 def headline_attack(resolved: dict) -> str:

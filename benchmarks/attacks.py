@@ -20,12 +20,11 @@ import torch
 from tabulate import tabulate
 from torch import Tensor, nn
 
-from evaluation import attacks
 from evaluation.attacks.pgd import PGD
 from evaluation.chunks import CHUNK, chunk_seed
 from evaluation.run import load_network
 from evaluation.verify import attack, threat_of
-from experiment import pgd, precision, provenance, record, slots
+from experiment import attacks, pgd, precision, provenance, record, slots
 from experiment.errors import UserError, reported
 from experiment.files import write_atomically
 from experiment.quantity import count, threads

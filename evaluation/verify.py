@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evaluation import attacks, fast_inference
-from evaluation.attacks import Attack
-from experiment import pgd, plugins
+from evaluation import fast_inference
+from evaluation.attacks.attack import Attack
+from experiment import attacks, pgd, plugins
 from experiment.pgd import Attacked
 from experiment.threats.threat import Threat
 

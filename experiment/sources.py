@@ -23,12 +23,14 @@ def of_method(root: Path, method: str) -> list[Path]:
 def of_attack(root: Path, attack: str, norm: str) -> list[Path]:
     """What makes an attack's verdicts in the project `root`: its file, the frame around all attacks, the norm's file.
 
-    And what those import of evaluation/, of experiment/threats/ and of experiment/pgd.py; so not the command that
-    writes the record. attack: as a suite names it, such as pgd-20.
+    And what those import of evaluation/, experiment/threats/, experiment/attacks.py and experiment/pgd.py; so not the
+    command that writes the record. attack: as a suite names it, such as pgd-20.
     """
 
     def files(name: str) -> Iterable[Path]:
-        searching = name.partition(".")[0] == "evaluation" or name.startswith(("experiment.threats", "experiment.pgd"))
+        searching = name.partition(".")[0] == "evaluation" or name.startswith(
+            ("experiment.attacks", "experiment.threats", "experiment.pgd")
+        )
         return _files(root, name) if searching else ()
 
     own = (f"evaluation/attacks/{attack.partition('-')[0]}.py", "evaluation/chunks.py", f"experiment/threats/{norm}.py")

@@ -123,6 +123,32 @@ def test_only_images_that_both_attacks_had_are_compared():
     assert suspicions(evaluations, verdicts) == []  # 75 % against 100 %, but equal on the first 100
 
 
+def judge_labelled(*attacks, images=400):
+    """The suspicions over (label, settings, images left robust) of each attack."""
+    evaluations, verdicts = {}, {}
+    for label, settings, robust in attacks:
+        evaluations[label] = evaluation(settings.pop("name"), images=images)
+        eps = settings.pop("eps", 0.1)
+        evaluations[label]["settings"] |= {"threat": {"norm": "linf", "eps": eps}, **settings}
+        verdicts[label] = np.arange(images) < robust
+    return suspicions(evaluations, verdicts)
+
+
+def test_attacks_are_compared_by_what_they_are_and_not_by_their_labels():
+    one, ten = {"name": "pgd-20", "restarts": 1}, {"name": "pgd-20", "restarts": 10}
+    assert judge_labelled(("a", dict(one), 250), ("b", dict(ten), 240)) == []
+    (reason,) = judge_labelled(("a", dict(one), 230), ("b", dict(ten), 260))
+    assert reason == "b leaves 260 of the same 400 images robust, more than the 230 of the weaker a"
+
+
+def test_an_attack_in_a_smaller_ball_may_leave_more():
+    small, usual = {"name": "pgd-20", "eps": 0.05, "step_size": 0.0125}, {"name": "fgsm"}
+    assert judge_labelled(("small", dict(small), 350), ("fgsm", dict(usual), 250)) == []
+    assert judge_labelled(("small", dict(small), 350), ("last", {"name": "autoattack"}, 200)) == []
+    square = {"name": "square", "queries": 100}
+    assert len(judge_labelled(("square", dict(square), 200), ("pgd", {"name": "pgd-20"}, 300))) == 1
+
+
 @pytest.mark.parametrize("kind", ["pgd", "margin"])
 def test_pgd_far_above_autoattack_makes_a_run_suspect(kind):
     assert judge({f"{kind}_20": 250, "autoattack": 200}) == []  # 12.5 points

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pyautoattack import AutoAttack
 from torch import nn
 
-from evaluation import attacks, fast_inference, package
+from evaluation import fast_inference, package
 from evaluation.verify import attack, verify
-from experiment import pgd, plugins
+from experiment import attacks, pgd, plugins
 from experiment.suite import ROOT, Suite
 from experiment.threats.linf import Linf
 

@@ -115,7 +115,7 @@ ATTACKS = sorted(
 )
 FRAME = [
     *("evaluation/attacks/attack.py", "evaluation/chunks.py", "evaluation/fast_inference.py", "evaluation/verify.py"),
-    *("experiment/pgd.py", "experiment/threats/threat.py"),
+    *("experiment/attacks.py", "experiment/pgd.py", "experiment/threats/threat.py"),
 ]
 EDITS = {
     **{file: set(ATTACKS) for file in FRAME},
