@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from training.counts import Spent, count_passes
-from training.sgd import SGD
+from training.optimizing import InPlace
 
 
 class Learner:
-    """The network, trained by SGD, handed to `Method.train_batch`.
+    """The network, trained by an optimizer, handed to `Method.train_batch`.
 
     network: experiment.models Network on its device.
     learning_rate: called with the number of updates already made in this minibatch; gives the rate of the next one.
@@ -24,7 +24,7 @@ class Learner:
     def __init__(
         self,
         network: nn.Module,
-        optimizer: SGD | torch.optim.Optimizer,
+        optimizer: InPlace | torch.optim.Optimizer,
         *,
         magnitude=None,
         crafting_batch_norm="train",

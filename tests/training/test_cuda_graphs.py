@@ -8,11 +8,13 @@ import torch
 from rehearsal import NoReading, NoWaiting, Recorder, Refusing
 
 import methods
+from experiment import plugins
 from experiment.data import dataset, train_validation_split
 from methods import load
 from training import trainer
 from training.clock import Clock
 from training.counts import FlopCounter
+from training.optimizers.sgd import SGD
 from training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -88,26 +90,56 @@ def test_what_cannot_be_recorded_is_trained_step_by_step_with_the_same_bits(data
     assert len([line for line in log if "step by step" in line]) == 1
 
 
-@every_method
-def test_a_killed_run_records_anew_and_ends_with_the_same_bits(data, tmp_path, monkeypatch, method):
-    expected, _ = finished(data, tmp_path / "whole", Recorder, method, "mplus", **CYCLIC)
-    killed = tmp_path / "killed"
+def killed(data, folder, monkeypatch, *arguments, **options):
+    """A recorded run that is killed in the middle of its third epoch, and then goes on to its end."""
     original, calls = Trainer._train_batch, []
 
     def dying(self, *arguments):
         calls.append(1)
-        if len(calls) == 8:  # in the middle of the third epoch
+        if len(calls) == 8:
             raise Killed
         original(self, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_train_batch", dying)
         with pytest.raises(Killed):
-            finished(data, killed, Recorder, method, "mplus", checkpoint_seconds=1e-9, **CYCLIC)
-    resumed, log = finished(data, killed, Recorder, method, "mplus", **CYCLIC)
+            finished(data, folder, Recorder, *arguments, checkpoint_seconds=1e-9, **options)
+    resumed, log = finished(data, folder, Recorder, *arguments, **options)
     assert "resumed at epoch 2, minibatch 1" in log
     assert recorder_of(resumed).replays
+    return resumed
+
+
+@every_method
+def test_a_killed_run_records_anew_and_ends_with_the_same_bits(data, tmp_path, monkeypatch, method):
+    expected, _ = finished(data, tmp_path / "whole", Recorder, method, "mplus", **CYCLIC)
+    resumed = killed(data, tmp_path / "killed", monkeypatch, method, "mplus", **CYCLIC)
     assert left(resumed) == left(expected)
+
+
+@pytest.mark.parametrize("optimizer", plugins.names("optimizer"))
+def test_every_optimizer_recorded_and_killed_leaves_the_bits_of_step_by_step(data, tmp_path, monkeypatch, optimizer):
+    expected, _ = finished(data, tmp_path / "eager", step_by_step, optimizer={"name": optimizer})
+    resumed = killed(data, tmp_path / "killed", monkeypatch, optimizer={"name": optimizer})
+    assert left(resumed) == left(expected)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
+def test_an_optimizer_that_makes_its_state_in_its_first_step_is_right_too(
+    data, tmp_path, monkeypatch, optimizer, fused
+):
+    """PyTorch's own: recorded from the second minibatch on where they can be, and else trained step by step."""
+    options = {"momentum": 0.9} if optimizer is torch.optim.SGD else {}
+    monkeypatch.setattr(SGD, "build", lambda self, weights, lr: optimizer(weights, lr=lr, fused=fused, **options))
+    expected, _ = finished(data, tmp_path / "eager", step_by_step)
+    recorded, log = finished(data, tmp_path / "recorded", Recorder)
+    if fused:
+        assert left(recorded) == left(expected)
+    for one, other in zip(recorded.learner.network.parameters(), expected.learner.network.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)  # rates are float32 where recorded
+    assert bool(recorder_of(recorded).replays) == fused
+    assert len([line for line in log if "step by step" in line]) == (not fused)
 
 
 @pytest.mark.parametrize("recorder", [Recorder, step_by_step])
