@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m evaluation.run", description=__doc__.partition("\n")[0])
     parser.add_argument("suite", metavar="SUITE", help="a suite's YAML file, or - for standard input")
     parser.add_argument("run", metavar="RUN", help="<dataset>/<variant>/seed<k>")
-    parser.add_argument("attack", metavar="ATTACK", help="one of the suite's attacks")
+    parser.add_argument("attack", metavar="ATTACK", help="the label of one of the suite's attacks")
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
     parser.add_argument("--threads", type=threads, help="CPU threads; default: PyTorch's own choice")
     options = parser.parse_args(arguments)

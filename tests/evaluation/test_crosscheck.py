@@ -1,8 +1,9 @@
 """The suite's PGD and margin PGD against attacks that others wrote and maintain, on a checkpoint of the suite.
 
 Matched: the network and its weights, all 360 test images, radius, step size, number of steps and of restarts, a random
-start uniform in the ball and cut to the box, signed steps, projection to ball and box; and that an image is broken if
-any iterate is misclassified, from each start to what the last step reaches. Allowed: half a point, one image of 360.
+start uniform in the ball and cut to the box, signed steps (in L2 along the gradient at length 1), projection to ball
+and box; and that an image is broken if any iterate is misclassified, from each start to what the last step reaches.
+Allowed: half a point, one image of 360.
 """
 
 import shutil
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from evaluation.run import evaluate
+from evaluation.verify import attack
 
 EPS, STEPS, STEP_SIZE, RESTARTS = 0.1, 20, 0.025, 2
 ALLOWED = 0.005 * 360
@@ -20,7 +22,7 @@ ALLOWED = 0.005 * 360
 pytestmark = pytest.mark.crosscheck
 
 
-def robust_against_foolbox(network, images, labels, *, eps=EPS) -> torch.Tensor:
+def robust_against_foolbox(network, images, labels, *, eps=EPS, kind="LinfPGD", step_size=STEP_SIZE) -> torch.Tensor:
     """Foolbox returns the last iterate alone: what the network says of all the others is noted on the way."""
     import foolbox
 
@@ -30,7 +32,7 @@ def robust_against_foolbox(network, images, labels, *, eps=EPS) -> torch.Tensor:
         robust.logical_and_(logits.detach().argmax(1) == labels)
 
     hook = network.register_forward_hook(note)
-    attack = foolbox.attacks.LinfPGD(abs_stepsize=STEP_SIZE, steps=STEPS, random_start=True)
+    attack = getattr(foolbox.attacks, kind)(abs_stepsize=step_size, steps=STEPS, random_start=True)
     model = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
     for _ in range(RESTARTS):
         last = attack.run(model, images, foolbox.criteria.Misclassification(labels), epsilon=eps)
@@ -67,6 +69,22 @@ def test_pgd_breaks_as_many_images_as_foolbox_s(checkpoint, folder):
     assert len(theirs) == ours["images"] == 360
     assert 36 < ours["correct"] < 324  # a checkpoint on which the attack could be wrong
     assert abs(ours["correct"] - int(theirs.sum())) <= ALLOWED
+
+
+def test_pgd_in_l2_breaks_as_many_images_as_foolbox_s(checkpoint):
+    eps, step_size = 0.6, 0.15
+    settings = {"name": f"pgd-{STEPS}", "threat": {"norm": "l2", "eps": eps}, "step_size": step_size}
+    network, images, labels = checkpoint.network(), checkpoint.images, checkpoint.labels
+    ours = attack({**settings, "restarts": RESTARTS}, network, images, labels, seed=0)
+    torch.manual_seed(0)
+    theirs = robust_against_foolbox(network, images, labels, eps=eps, kind="L2PGD", step_size=step_size)
+    assert 36 < ours.robust.sum() < 324
+    assert abs(int(ours.robust.sum()) - int(theirs.sum())) <= ALLOWED
+    right, wrong = (
+        int(robust_against_foolbox(network, images, labels, eps=radius, kind="L2PGD", step_size=step_size).sum())
+        for radius in (eps, 0.9 * eps)
+    )
+    assert abs(right - wrong) > ALLOWED  # a radius a tenth off would be seen
 
 
 def test_margin_pgd_breaks_as_many_images_as_adv_lib_s(checkpoint, folder, monkeypatch):
