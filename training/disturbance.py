@@ -68,17 +68,17 @@ class Load:
 def epoch_spread(rows: Sequence[Mapping]) -> float:
     """By how much all epochs together took longer than at the pace of the quicker ones of the same effort; 0.1 is 10 %.
 
-    rows: those of epochs.csv. That pace is the lower quartile of seconds a pass, of epochs with as many steps. The
+    rows: those of epochs.csv. That pace is the lower quartile of seconds by compute, of epochs with as many steps. The
     first epoch, in which libraries set themselves up, is left out.
     """
     efforts = defaultdict(list)
     for row in rows[1:]:
-        efforts[row["steps"]].append((row["seconds"], row["passes"]))
+        efforts[row["steps"]].append((row["seconds"], row["compute"]))
     taken = quick = 0.0
     for epochs in efforts.values():
-        seconds, passes = np.array(epochs, dtype=float).T
+        seconds, compute = np.array(epochs, dtype=float).T
         taken += seconds.sum()
-        quick += np.quantile(seconds / passes, 0.25) * passes.sum()
+        quick += np.quantile(seconds / compute, 0.25) * compute.sum()
     return float(taken / quick - 1) if quick else 0.0
 
 

@@ -64,7 +64,7 @@ def test_a_run_that_had_less_is_disturbed_and_the_reason_says_of_what(changes, w
 
 def rows(seconds, steps=None):
     steps = steps or [1] * len(seconds)
-    return [{"seconds": s, "passes": 40 * k, "steps": k} for s, k in zip(seconds, steps, strict=True)]
+    return [{"seconds": s, "compute": 5.0 * k, "steps": k} for s, k in zip(seconds, steps, strict=True)]
 
 
 def test_epochs_of_one_pace_have_no_spread_whatever_their_effort():
