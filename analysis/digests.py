@@ -49,6 +49,11 @@ def reason(suite: Suite, folder: Path) -> str | None:
     return None
 
 
+def stages(suite: Suite) -> list[str]:
+    """The file by which each job is known that makes something of all records, from results/<suite>."""
+    return ["runs.csv", *(f"examples/{dataset}.json" for dataset in suite.datasets), "report.html"]
+
+
 def files_of_runs(suite: Suite) -> Iterator[str]:
     """The files that training and attacks leave, from results/<suite>."""
     for run in suite.runs():

@@ -1,7 +1,8 @@
 """Whose a folder of results is: it keeps a copy of its suite, and no suite of another file may have it."""
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -12,6 +13,7 @@ from experiment.files import write_atomically
 from experiment.suite import ROOT, Suite
 
 COPY = "suite.yaml"
+GIVEN = ".suite.json"  # the suite as it was given, with what names this machine's folders: what jobs read
 HEAD = "# The suite of these results, every default filled in; from "
 
 
@@ -34,8 +36,12 @@ def check(folder: Path, files: Sequence[str | Path]) -> None:
         )
 
 
-def stake(folder: Path, files: Sequence[str | Path], suite: Suite) -> None:
-    """Leave the copy of `suite` in `folder`, atomically; a suite run from its copy keeps the name there."""
+def stake(folder: Path, files: Sequence[str | Path], suite: Suite, given: Mapping[str, object]) -> None:
+    """Leave the copy of `suite` in `folder`, atomically, and what it was made of, `given`, for the jobs.
+
+    A suite run from its copy keeps the name there.
+    """
+    write_atomically(folder / GIVEN, json.dumps(given).encode())
     copy = folder / COPY
     head = f"{HEAD}{source(files)}\n"
     if copy.is_file() and [Path(file).resolve() for file in files] == [copy.resolve()]:
@@ -43,6 +49,15 @@ def stake(folder: Path, files: Sequence[str | Path], suite: Suite) -> None:
     text = head + content(suite)
     if not copy.is_file() or copy.read_text(errors="replace") != text:
         write_atomically(copy, text.encode())
+
+
+def reason(folder: Path, suite: Suite) -> str | None:
+    """Why `folder` has no copy of `suite`, as a clause; None where it has one."""
+    try:
+        text = (folder / COPY).read_text(errors="replace")
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    return None if text.partition("\n")[2] == content(suite) else "it says other things than the suite"
 
 
 def content(suite: Suite) -> str:

@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
-
-import torch
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from experiment import sources
 from experiment.errors import UserError
+
+if TYPE_CHECKING:  # the Snakefile imports this module at every start, and torch would cost it seconds
+    import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "torchvision", "pyautoattack", "numpy", "scipy", "scikit-learn", "snakemake")
@@ -67,13 +68,17 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def device() -> torch.device:
+def device() -> "torch.device":
     """The GPU where there is one, else the CPU."""
+    import torch
+
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def check_slot(slot: str | None) -> None:
     """Raise UserError where PyTorch sees a GPU but no slot of one could be taken: jobs would run on it all at once."""
+    import torch
+
     if slot is None and torch.cuda.is_available():
         raise UserError(
             "PyTorch sees a GPU that nvidia-smi does not list, so that jobs cannot take turns on it; make nvidia-smi "
@@ -82,7 +87,7 @@ def check_slot(slot: str | None) -> None:
 
 
 def collect(
-    where: torch.device,
+    where: "torch.device",
     precision: str,
     started: str,
     suite: Mapping[str, Any],
@@ -134,8 +139,10 @@ def attack_sha256(attack: str, norm: str) -> str:
     return source_sha256(sources.of_attack(ROOT, attack, norm))
 
 
-def hardware(where: torch.device) -> Hardware:
+def hardware(where: "torch.device") -> Hardware:
     """What ran, and a label by which times may be compared."""
+    import torch
+
     threads = torch.get_num_threads()
     cpu = cpu_model()
     label = f"{cpu}, {threads} thread{'s' if threads > 1 else ''}"
@@ -193,11 +200,13 @@ def source_sha256(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def peak_memory(where: torch.device) -> tuple[int, str]:
+def peak_memory(where: "torch.device") -> tuple[int, str]:
     """Highest use in bytes since `reset_peak_memory`, or since the process began, and of what.
 
     Of "gpu", PyTorch's allocations on it; of "process", on a CPU, all that the process uses, PyTorch itself included.
     """
+    import torch
+
     if where.type == "cuda":
         return torch.cuda.max_memory_allocated(where), "gpu"
     with suppress(OSError, StopIteration):
@@ -208,8 +217,10 @@ def peak_memory(where: torch.device) -> tuple[int, str]:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "process"
 
 
-def reset_peak_memory(where: torch.device) -> None:
+def reset_peak_memory(where: "torch.device") -> None:
     """Let `peak_memory` start anew; where the kernel does not allow that to a process, it goes on."""
+    import torch
+
     if where.type == "cuda":
         torch.cuda.reset_peak_memory_stats(where)
         return

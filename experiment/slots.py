@@ -1,5 +1,7 @@
 """One job a GPU, and one timed run on the CPU: which GPUs there are, and the locks by which jobs take turns.
 
+`python -m experiment.slots` prints how many GPUs there are to share out.
+
 The locks lie in a folder of the user's in the machine's temporary folder, whatever the results folder: the jobs of all
 Snakemakes that a user runs on a machine take turns. Nothing here imports torch or initialises CUDA, which reads
 CUDA_VISIBLE_DEVICES once: the slot must be taken before.
@@ -8,7 +10,6 @@ CUDA_VISIBLE_DEVICES once: the slot must be taken before.
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,14 +58,8 @@ def timed(gpu: str | None) -> Iterator[None]:
 
 
 def count() -> int:
-    """How many GPUs PyTorch can use.
-
-    Counted by another process, so that CUDA is not initialised in this one; where there is no GPU, none is started.
-    """
-    if not _names(_ids()):
-        return 0
-    code = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
-    return int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True).stdout)
+    """How many GPUs a job may have, as the driver's own tool lists them; no torch is needed to know."""
+    return len(_names(_ids()))
 
 
 def _names(ids: dict[str, str]) -> list[str]:
@@ -99,3 +94,7 @@ def _folder() -> Path:
     if folder.lstat().st_uid != os.getuid():
         raise UserError(f"{folder} belongs to another user; set TMPDIR to a folder of your own")
     return folder
+
+
+if __name__ == "__main__":
+    print(count())

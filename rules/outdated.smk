@@ -1,17 +1,25 @@
 # Digests decide what is made again, not times. Every input of the other rules is `ancient`; what TODO says must be made
-# again has one input more, a file that nobody keeps. The profile forces the rule that makes it (forcerun), and with it
-# whatever depends on it. `snakemake -n` so shows why something is made again. Names in capitals are the Snakefile's.
-OUTDATED = RESULTS + "/.outdated"
+# again has one input more, a file that nobody keeps. The profile forces the rule that makes it (forcerun), and `all`
+# asks for it; whatever depends on it is made with it. `snakemake -n` so shows why something is made again.
+OUTDATED = f"{RESULTS}/.outdated"
+TRAINED = "{w.dataset}/{w.variant}/seed{w.seed}/train.json"
+ATTACKED = "{w.dataset}/{w.variant}/seed{w.seed}/evaluate/{w.attack}.json"
 
 # Inputs of the job that makes a file of the suite's results: what has it made again; data, only where it is to be made.
-again = lambda *paths: [f"{OUTDATED}/{path}" for path in paths if path in TODO and Path(RESULTS, path).exists()][:1]
+# The suite's copy is made by no job, but whenever Snakemake starts one.
+marked = lambda path: path in TODO and (path == claim.COPY or (RESULTS / path).exists())
+again = lambda path: [f"{OUTDATED}/{file}" for file in outdated.along_with(path) if marked(file)][:1]
 needed = lambda path, file: [ancient(file)] if path in TODO else []
 
 
 rule outdated:
     output:
-        temp(touch(OUTDATED + "/{path}")),
+        temp(touch("<results>/.outdated/{path}")),
+    log:
+        "<logs>/outdated/{path}.log",
     params:
         why=lambda w: TODO[w.path],
     message:
         "outdated {wildcards.path}: {params.why}"
+    shell:
+        "echo {params.why:q} > {log:q}"

@@ -52,7 +52,7 @@ def edit(file, **changes):
 
 
 def by_hand(project, stage):
-    command = [sys.executable, "-m", f"evaluation.{stage}", "tiny.yaml"]
+    command = [sys.executable, "-m", f"reporting.{stage}", "tiny.yaml"]
     return subprocess.run(command, cwd=project.folder, capture_output=True, text=True, timeout=120)
 
 
@@ -118,7 +118,7 @@ def test_what_is_deleted_damaged_or_made_by_hand_in_between_is_made_and_nothing_
     shutil.rmtree(results / "digits/pgd-2")
     (results / "tables/cost.md").unlink()
     by_hand(project, "collate")
-    assert by_hand(project, "report").returncode == 0
+    assert by_hand(project, "page").returncode == 0
     assert "not trained" in (results / "report.html").read_text()  # it says that it is not the end
     planned = project.planned()
     assert jobs(planned, "train") == {"train digits fast+mplus seed 0", "train digits pgd-2 seed 0"}
@@ -134,7 +134,7 @@ def test_what_is_deleted_damaged_or_made_by_hand_in_between_is_made_and_nothing_
 
 @pytest.mark.fault("restart")
 def test_a_stage_that_fails_leaves_what_was_there_and_is_done_by_the_same_command_when_it_is_mended(project):
-    results, stage = project.folder / "results" / "tiny", project.folder / "evaluation" / "plots.py"
+    results, stage = project.folder / "results" / "tiny", project.folder / "reporting" / "plots" / "__init__.py"
     kept = {path: path.read_bytes() for name in ("tables", "plots") for path in (results / name).iterdir()}
     code = stage.read_text()
     stage.write_text(code + "\nraise OSError(28, 'No space left on device')\n")
@@ -203,3 +203,59 @@ def test_two_files_of_one_name_do_not_replace_each_others_results_but_a_suite_ma
     assert "suite.yaml" in error
     own = project.snakemake("-n", configfile="results/tiny/suite.yaml")
     assert "Nothing to be done" in own.stdout, own.stdout
+
+
+@pytest.mark.fault("restart")
+@pytest.mark.fault("stale")
+def test_any_one_thing_made_from_records_is_made_again_when_it_is_deleted_or_damaged(project):
+    results = project.folder / "results" / "tiny"
+    files = [path for path in results.glob("*") if path.is_file() and not path.name.startswith(".")]
+    folders = [path for path in results.glob("*") if path.is_dir() and path.name not in ("digits", "logs")]
+    products = [*files, *(max(folder.iterdir()) for folder in folders)]  # one a kind
+    assert len(products) >= 8
+    for path in products:
+        content = path.read_bytes()
+        for damage in (path.unlink, lambda path=path, content=content: path.write_bytes(content[:-2])):
+            damage()
+            planned = project.planned()
+            assert planned, path
+            assert not jobs(planned, "train", "evaluate")
+            path.write_bytes(content)
+    (results / "runs.csv").unlink()
+    (results / "suite.yaml").unlink()
+    project.suite(evaluation={**TINY["evaluation"], "attacks": [*TINY["evaluation"]["attacks"], "fgsm"]})
+    assert len(jobs(project.planned(), "evaluate")) == 3  # what else changes is noticed as ever
+    project.suite()
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    assert_complete(project)
+
+
+@pytest.mark.fault("restart")
+@pytest.mark.parametrize("damage", ["cut", "flip", "other"])
+def test_damaged_weights_are_found_though_nothing_is_to_be_attacked_and_the_run_is_made_again(project, damage):
+    file, other = (project.folder / RUN.format(run) / "model.safetensors" for run in ("fast", "pgd-2"))
+    assert project.planned() == set()
+    content = bytearray(file.read_bytes())
+    damaged = {"cut": content[:-1], "flip": content[:-1] + bytes([content[-1] ^ 1]), "other": other.read_bytes()}[
+        damage
+    ]
+    file.write_bytes(damaged)
+    assert jobs(project.planned(), "train") == {"train digits fast seed 0"}
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    assert file.read_bytes() == content
+    assert_complete(project)
+
+
+@pytest.mark.fault("restart")
+def test_a_suite_s_copy_alone_is_written_again(project):
+    copy = project.folder / "results" / "tiny" / "suite.yaml"
+    content = copy.read_text()
+    copy.unlink()
+    (planned,) = project.planned() - {"all results are in results/tiny"}
+    assert planned.startswith("outdated suite.yaml: ")
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    assert copy.read_text() == content
+    assert project.planned() == set()

@@ -128,7 +128,7 @@ def test_the_passes_in_a_record_are_those_of_the_method(finished):
 def test_nothing_is_left_to_do_after_a_run_or_a_touch(finished):
     (finished.folder / "methods" / "fast" / "method.py").touch()
     (finished.folder / "methods" / "pgd" / "README.md").write_text("edited\n")
-    (finished.folder / "evaluation" / "plots.py").open("a").write("\n")
+    (finished.folder / "reporting" / "plots" / "__init__.py").open("a").write("\n")
     assert finished.planned() == set()
 
 

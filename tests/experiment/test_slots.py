@@ -165,23 +165,13 @@ def test_a_folder_of_locks_that_is_another_user_s_is_refused(machine, monkeypatc
         pass
 
 
-def test_counting_gpus_needs_no_torch_here_and_asks_it_elsewhere_whether_it_can_use_them(
-    machine, monkeypatch, tmp_path
-):
-    """So that CUDA is not initialised in the Snakefile; those of this test are none that PyTorch could use."""
-    machine(2)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-00-abc")
-    code = "import sys; from experiment import slots; print(slots.count(), 'torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    assert done.stdout == "0 False\n"
-    python = tmp_path / "python"  # says how many PyTorch can use
-    python.write_text("#!/bin/sh\necho 2\n")
-    python.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(python))
-    assert slots.count() == 2
-    machine(0)
-    monkeypatch.setattr(sys, "executable", "/nowhere")  # nothing is started where there is no GPU
-    assert slots.count() == 0
+@pytest.mark.parametrize(("gpus", "visible", "count"), [(2, None, 2), (2, "GPU-00-abc", 1), (2, "", 0), (0, None, 0)])
+def test_the_profile_is_told_how_many_gpus_there_are_to_share_out(machine, monkeypatch, gpus, visible, count):
+    machine(gpus)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    command = [sys.executable, "-m", "experiment.slots"]
+    assert subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout == f"{count}\n"
 
 
 @pytest.mark.parametrize("stage", ["training", "evaluation"])

@@ -1,0 +1,25 @@
+# Runs. A run is timed: it has a GPU, or else the machine, to itself; on several GPUs, runs share the cores.
+GPUS = workflow.global_resources["gpu"].value if "gpu" in workflow.global_resources else 0
+
+
+rule train:
+    input:
+        data=lambda w: needed(TRAINED.format(w=w), suite.data_file(w.dataset, "train")),
+        outdated=lambda w: again(TRAINED.format(w=w)),
+    output:
+        record=update("<results>/{dataset}/{variant}/seed{seed}/train.json"),
+        epochs=update("<results>/{dataset}/{variant}/seed{seed}/epochs.csv"),
+        weights=update("<results>/{dataset}/{variant}/seed{seed}/model.safetensors"),
+    log:
+        "<logs>/train/{dataset}/{variant}/seed{seed}.log",
+    priority: 1  # a timed run waits for the machine, and would wait for an attack each time
+    threads: lambda w: max(1, workflow.cores // max(1, GPUS))
+    resources:
+        gpu=1,
+    params:
+        suite=SUITE,
+    message:
+        "train {wildcards.dataset} {wildcards.variant} seed {wildcards.seed}"
+    shell:
+        "{PYTHON:q} -P -m training.run {params.suite:q} {wildcards.dataset}/{wildcards.variant}/seed{wildcards.seed}"
+        " --threads {threads} 2>&1 | tee -i {log:q}"
