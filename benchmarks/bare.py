@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from methods import Batch
 from training.learner import Learner
 
 
@@ -22,22 +23,24 @@ class Backward:
     update: bool
 
 
-def backwards(method, learner: Learner, images: Tensor, labels: Tensor, effort) -> list[Backward]:
-    """What `method` does with one minibatch, images (N, C, H, W) in [0, 1] and labels (N,): its backwards in order."""
+def backwards(method, learner: Learner, batch: Batch, effort) -> list[Backward]:
+    """What `method` does with one minibatch: its backwards in order."""
     calls, backward = [], learner.backward
 
-    def recorded(loss: Tensor, inputs: list[Tensor]):
+    def recorded(loss: Tensor, inputs: list[Tensor], *graph: bool):
         before = learner.spent.backwards
-        gradients = backward(loss, inputs)
+        gradients = backward(loss, inputs, *graph)
         weights = any(isinstance(tensor, nn.Parameter) for tensor in inputs)
-        pixels = any(tensor.shape == images.shape for tensor in inputs)  # the first layer's output comes along for free
+        pixels = any(
+            tensor.shape == batch.images.shape for tensor in inputs
+        )  # the first layer's output comes along for free
         calls.append((learner.spent.backwards == before, weights, pixels, learner.spent.updates))
         return gradients
 
     learner.backward = recorded
     try:
-        learner.begin_batch(labels, lambda done: 0.0)
-        method.train_batch(learner, images, labels, effort)
+        learner.begin_batch(batch.labels, lambda done: 0.0)
+        method.train_batch(learner, batch, effort)
     finally:
         del learner.backward
     updates = [made for *_, made in calls[1:]] + [learner.spent.updates]

@@ -68,9 +68,9 @@ class Bench:
         trainer.learner.network.train()
         few = next(trainer.batches.epoch(0))
         with FlopCounter() as counter:
-            calls = backwards(trainer.method, trainer.learner, *few, effort)
-        self.flops = counter.flops / len(few[1]) * self.batch_size
-        self.passes = trainer.learner.spent.backwards / len(few[1])
+            calls = backwards(trainer.method, trainer.learner, few, effort)
+        self.flops = counter.flops / len(few) * self.batch_size
+        self.passes = trainer.learner.spent.backwards / len(few)
         self._batches = Batches(images.to(device), labels.to(device), self.batch_size, 0, augmentation)
         self.whole_minibatches = len(images) // self.batch_size
         self._fixed = next(self._batches.epoch(0))
@@ -104,7 +104,7 @@ class Bench:
     def bare(self, minibatches: int) -> tuple[float, int]:
         """Seconds and peak memory of the bare loop, in the suite's precision."""
         precision.apply(self.precision)
-        return timed(lambda: self._bare.train(*self._fixed, minibatches), self._device)
+        return timed(lambda: self._bare.train(self._fixed.images, self._fixed.labels, minibatches), self._device)
 
     def data(self) -> float:
         """Seconds a minibatch of an epoch takes to be drawn, augmented and scaled."""

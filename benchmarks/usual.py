@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 
-from training.batches import PADDING
+from methods.batch import PADDING, Batch
 
 WORKERS = 2
 
@@ -105,6 +105,12 @@ class UsualLearner:
             group["lr"] /= lr_scale
 
 
+def batch_of(images: Tensor, labels: Tensor) -> Batch:
+    """Images (N, C, H, W) in [0, 1] and labels (N,) as a minibatch of which nobody knows whence it comes."""
+    index = torch.arange(len(labels), device=labels.device)
+    return Batch(images, labels, index, index.new_full((2, len(labels)), PADDING), torch.zeros_like(index).bool())
+
+
 class UsualLoop:
     """Trains `network` with `method` at `effort` on minibatches of `pictures` (an endless `loader`)."""
 
@@ -125,7 +131,7 @@ class UsualLoop:
         for _ in range(minibatches):
             images, labels = next(self._pictures)
             images, labels = images.to(self._device), labels.to(self._device)
-            self._method.train_batch(self._learner, images, labels, self._effort)
+            self._method.train_batch(self._learner, batch_of(images, labels), self._effort)
             loss += self._learner.loss.item() * len(labels)
             correct += (self._learner.logits.max(1)[1] == labels).sum().item()
             count += len(labels)

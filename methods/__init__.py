@@ -6,10 +6,11 @@ from pathlib import Path
 
 from experiment.effort import Effort
 from experiment.errors import UserError
+from methods.batch import Batch, Position, Split
 from methods.learner import Learner
 from methods.method import Method
 
-__all__ = ["Effort", "Learner", "Method", "load", "names"]
+__all__ = ["Batch", "Effort", "Learner", "Method", "Position", "Split", "load", "names"]
 
 
 def names() -> list[str]:

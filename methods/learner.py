@@ -1,5 +1,7 @@
 """What a method asks of the learner: the network, and the updates of its weights."""
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol, overload
 
 from torch import Tensor
@@ -23,8 +25,23 @@ class Learner(Protocol):
     def rest(self, hidden: Tensor) -> Tensor:
         """Logits from the first layer's output."""
 
-    def input_gradient(self, loss: Tensor, delta: Tensor) -> Tensor:
-        """dloss/ddelta, for the perturbation alone: no weight gradients, a third of the cost saved."""
+    def look(self, images: Tensor) -> Tensor:
+        """Logits in a pass with batch norm in evaluation mode, whatever the protocol says."""
+
+    def with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits as from a call, and the features (N, D) that the last linear layer makes them of."""
+
+    def input_gradient(self, loss: Tensor, delta: Tensor, *, keep: bool = False, create_graph: bool = False) -> Tensor:
+        """dloss/ddelta, for the perturbation alone: no weight gradients, a third of the cost saved.
+
+        keep: the pass is gone back through once more; create_graph: the result can itself be differentiated.
+        """
+
+    def weight_gradients(self, loss: Tensor) -> list[Tensor]:
+        """dloss/dweights, returned instead of accumulated, in the order of the network's parameters."""
+
+    def moved(self, direction: Sequence[Tensor], scale: float) -> AbstractContextManager[None]:
+        """The weights `scale` times `direction` further while it lasts, and as they were to the bit afterwards."""
 
     @overload
     def descend(self, loss: Tensor, logits: Tensor) -> None: ...

@@ -2,10 +2,12 @@
 
 from typing import Any, ClassVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from experiment.effort import Effort
 from experiment.threats.threat import Threat
+from methods.batch import Batch, Position, Split
 from methods.learner import Learner
 
 
@@ -25,8 +27,8 @@ class Method:
         box goes through `threat.clip`: what `clamp` has for one depends on the version of PyTorch.
     options: the method's own, from its defaults.yaml and the variant; a subclass has them as attributes, and may say
         of which type they are.
-    state: tensors that live across minibatches, by name, made in the first and changed in place from then on; what is
-        in it is checkpointed.
+    state: tensors that live across minibatches, by name, made in `begin` or in the first and changed in place from then
+        on; what is in it is checkpointed.
     """
 
     capturable = True
@@ -40,17 +42,41 @@ class Method:
     stays_in_ball = True
     stays_in_box = True
     norms: ClassVar[tuple[str, ...]] = ("linf",)  # of threat models that it can train for
+    reuses_crafting_graph = False  # its update goes back through the pass that crafted, whose batch norm must train
 
     def __init__(self, threat: Threat, **options: Any):
         self.threat = threat
         self.state: dict[str, Tensor] = {}
+        self.extra: dict[str, tuple[nn.Module, torch.optim.Optimizer | None]] = {}
         for name, value in options.items():
             setattr(self, name, value)
 
-    def train_batch(self, learner: Learner, images: Tensor, labels: Tensor, effort: Effort) -> None:
-        """Make the weight updates of one minibatch. images: (N, C, H, W) in [0, 1]; labels: (N,) int64."""
+    def train_batch(self, learner: Learner, batch: Batch, effort: Effort) -> None:
+        """Make the weight updates of one minibatch."""
         raise NotImplementedError
 
     def updates(self, effort: Effort) -> int:
         """Weight updates that `train_batch` makes of one minibatch."""
         return 1
+
+    # What few methods need. Hooks run outside the recording and inside the clock, and what they execute is counted.
+
+    def modules(self, network: nn.Module) -> dict[str, tuple[nn.Module, torch.optim.Optimizer | None]]:
+        """Further networks by name, on `network`'s device, each with what trains it, or None where nothing does.
+
+        They are made once, are `self.extra` from then on, and are checkpointed.
+        """
+        return {}
+
+    def begin(self, split: Split) -> None:
+        """Make the state that lives from the first minibatch on, such as a store of `methods.stores`."""
+
+    def schedule(self, position: Position) -> dict[str, float]:
+        """Numbers that change over the run, by name; `train_batch` finds them as tensors in `batch.scalars`."""
+        return {}
+
+    def begin_epoch(self, learner: Learner, position: Position) -> None:
+        """Before the first minibatch of an epoch."""
+
+    def before_batch(self, learner: Learner, batch: Batch, position: Position) -> None:
+        """Before a minibatch."""

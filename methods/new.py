@@ -14,15 +14,15 @@ METHOD = '''\
 """$name adversarial training."""
 
 import torch.nn.functional as F
-from torch import Tensor
 
-from methods import Effort, Learner, Method
+from methods import Batch, Effort, Learner, Method
 
 
 class $cls(Method):
     """Authors, year: the paper's idea in a sentence. (So far: signed gradient steps from a random start.)"""
 
-    def train_batch(self, learner: Learner, images: Tensor, labels: Tensor, effort: Effort) -> None:
+    def train_batch(self, learner: Learner, batch: Batch, effort: Effort) -> None:
+        images, labels = batch.images, batch.labels
         delta = self.threat.random_start(images)  # or where else the paper's search begins
         for _ in range(effort.steps):
             # The paper's attack goes here. `craft` is a pass that only looks for a perturbation.

@@ -5,6 +5,7 @@ import torch
 
 import methods
 import steps
+from benchmarks.usual import batch_of
 from experiment import models, plugins
 from experiment.suite import Suite
 from training.batches import seeded
@@ -81,7 +82,7 @@ class Session:
     def train(self, images, labels, effort):
         self.shown.clear()
         self.learner.begin_batch(labels, lambda update: 0.01)
-        self.method.train_batch(self.learner, images, labels, effort)
+        self.method.train_batch(self.learner, batch_of(images, labels), effort)
 
     def assert_passes_counted(self):
         """What the learner counted is what the observer saw, and something was."""

@@ -92,11 +92,12 @@ def after(minibatches, event):
         class Method(load(name)):
             trained = 0
 
-            def train_batch(self, learner, images, labels, effort):
-                super().train_batch(learner, images, labels, effort)
-                self.trained += 1
-                if self.trained == minibatches:
-                    event(learner)
+            def train_batch(self, learner, batch, effort):
+                super().train_batch(learner, batch, effort)
+                if learner.last_rate > 0:  # in a rehearsal, of which nothing is left, it is 0
+                    self.trained += 1
+                    if self.trained == minibatches:
+                        event(learner)
 
         return Method
 

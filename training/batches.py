@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PADDING = 4  # pixels on each side before a random crop, as for CIFAR since He et al., 2016
+from methods.batch import PADDING, Batch
 
 
 def seeded(device: torch.device | str, *numbers: int) -> torch.Generator:
@@ -35,18 +35,22 @@ class Batches:
     def __len__(self) -> int:
         return -(-len(self.images) // self._batch_size)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Minibatches `start`, `start` + 1, ... of an epoch: images (B, C, H, W) in [0, 1] and labels (B,)."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Minibatches `start`, `start` + 1, ... of an epoch."""
         count, device = len(self.images), self.images.device
         order = torch.randperm(count, generator=seeded("cpu", self._seed, epoch, 0)).to(device)
         draw = seeded(device, self._seed, epoch, 1)
         shifts = torch.randint(0, 2 * PADDING + 1, (2, count), generator=draw, device=device)
         flips = torch.rand(count, generator=draw, device=device) < 0.5
+        if self._augmentation == "none":
+            shifts = torch.full_like(shifts, PADDING)
+        if self._augmentation != "crop_flip":
+            flips = torch.zeros_like(flips)
         for index in range(start, len(self)):
             places = slice(index * self._batch_size, (index + 1) * self._batch_size)
             chosen = order[places]
-            images = self._augmented(chosen, shifts[:, places], flips[places])
-            yield images.float().div_(255), self._labels[chosen]
+            shown = self._augmented(chosen, shifts[:, places], flips[places]).float().div_(255)
+            yield Batch(shown, self._labels[chosen], chosen, shifts[:, places], flips[places])
 
     def _augmented(self, chosen: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
         """The chosen images, uint8, each shifted and flipped as told, by one gather."""

@@ -19,6 +19,14 @@ def file_of(folder: Path, identity: dict) -> Path:
     return folder / f"{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]}.pt"
 
 
+WRITING_SHARE = 1 / 20  # of the time, at most, where a checkpoint takes longer than a second to write
+
+
+def interval(seconds: float, writing: float) -> float:
+    """Seconds from one checkpoint to the next. seconds: what the suite asks for; writing: what the last one took."""
+    return max(seconds, writing / WRITING_SHARE) if writing > 1 else seconds
+
+
 def save(folder: Path, identity: dict, state: dict) -> None:
     """Write a state of tensors, numbers, strings, lists and dicts, so that there always is a complete one.
 

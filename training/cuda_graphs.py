@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from experiment.effort import Effort
-from methods import Method
+from methods import Batch, Method
 from training.clock import PeakMemory
 from training.counts import FlopCounter, Spent
 from training.learner import Learner
@@ -102,7 +102,7 @@ class Minibatches:
         self._recordable = recorder is not None and method.capturable
         self._recordings: dict[tuple[Effort, torch.Size], Recording | None] = {}  # None: step by step
         self._flops: dict[tuple[Effort, torch.Size], int] = {}  # that such a minibatch takes, or the last one took
-        self._inputs: dict[torch.Size, tuple[Tensor, Tensor]] = {}  # images and labels that recordings read
+        self._inputs: dict[torch.Size, Batch] = {}  # what recordings read
         self._scheduled: dict[int, Tensor] = {}  # rates and momenta that the optimizer reads, by updates a minibatch
 
     @property
@@ -110,72 +110,79 @@ class Minibatches:
         """Whether minibatches are trained from recordings."""
         return any(recording is not None for recording in self._recordings.values())
 
-    def to_be_prepared(self, images: Tensor, effort: Effort) -> bool:
+    def to_be_prepared(self, batch: Batch, effort: Effort) -> bool:
         """Whether `prepare` is to be called before such a minibatch is trained."""
-        return (effort, images.shape) not in self._recordings or not self._method.capturable
+        return (effort, batch.images.shape) not in self._recordings or not self._method.capturable
 
-    def prepare(self, images: Tensor, labels: Tensor, effort: Effort) -> None:
+    def prepare(self, batch: Batch, effort: Effort) -> None:
         """Count what the minibatch takes, and warm up for and record those like it; all else stays as it is.
 
         One count serves all minibatches of a shape under an effort, whose work is the same. A method that is not
         capturable may work by what it finds in tensors: each of its minibatches is counted.
         """
-        key = (effort, images.shape)
-        if self._recorder is not None and images.shape not in self._inputs:
-            self._inputs[images.shape] = (images.clone(), labels.clone())
-        made, reason = self._rehearse(images, labels, effort)
+        key = (effort, batch.images.shape)
+        if self._recorder is not None and batch.images.shape not in self._inputs:
+            self._inputs[batch.images.shape] = Batch(*(tensor.clone() for tensor in batch.tensors), batch.scalars)
+        made, reason = self._rehearse(batch, effort)
         if made or key in self._recordings:
             return  # where state is made in the first minibatch, that one is trained step by step, and this comes again
         if reason and self._recordable:
             self._give_up(reason)
-        recording = self._recorded(*self._inputs[images.shape], effort) if self._recordable else None
+        recording = self._recorded(self._inputs[batch.images.shape], effort) if self._recordable else None
         kept = {key: value for key, value in self._recordings.items() if key[0] == effort}
         self._recordings = kept | {key: recording}
 
-    def train(
-        self, images: Tensor, labels: Tensor, effort: Effort, rates: list[float], momenta: list[float] | None = None
-    ) -> None:
+    def train(self, batch: Batch, effort: Effort, rates: list[float], momenta: list[float] | None = None) -> None:
         """Train one minibatch. rates: the learning rate of each of its updates; momenta: the momentum, if it cycles."""
         for slots, values in zip(self._slots(len(rates)), (rates, momenta), strict=True):
             for slot, value in zip(slots, values, strict=True) if slots else ():
                 slot.fill_(value)
-        recording = self._recordings.get((effort, images.shape))
+        key = (effort, batch.images.shape)
+        recording = self._recordings.get(key)
         if recording is None:
-            self._train(images, labels, effort, rates.__getitem__)
-            self._learner.spent.flops += self._flops[effort, images.shape]
+            self._train(batch, effort, rates.__getitem__)
+            self._learner.spent.flops += self._flops[key]
             return
-        for static, given in zip(self._inputs[images.shape], (images, labels), strict=True):
+        for static, given in zip(self._inputs[batch.images.shape].tensors, batch.tensors, strict=True):
             static.copy_(given)
         recording.replay()
         self._learner.spent.add(recording.spent)
-        self._learner.spent.flops += self._flops[effort, images.shape]
+        self._learner.spent.flops += self._flops[key]
         self._learner.last_rate = rates[-1] * recording.lr_scale
 
-    def _train(self, images, labels, effort, learning_rate) -> None:
-        self._learner.begin_batch(labels, learning_rate, *self._slots(self._method.updates(effort)))
-        self._method.train_batch(self._learner, images, labels, effort)
+    def flops_of(self, function: Callable[[], None]) -> int:
+        """The operations that a method's hook takes, in a rehearsal of which nothing is left."""
+        before = Snapshot(self._learner, self._method, self._generator, self._sums)
+        with FlopCounter() as counter:
+            function()
+        before.restore()
+        return counter.flops
+
+    def _train(self, batch, effort, learning_rate) -> None:
+        self._learner.begin_batch(batch.labels, learning_rate, *self._slots(self._method.updates(effort)))
+        self._method.train_batch(self._learner, batch, effort)
         self._sums += self._learner.batch_statistics()
 
-    def _rehearse(self, images, labels, effort) -> tuple[bool, str | None]:
+    def _rehearse(self, batch, effort) -> tuple[bool, str | None]:
         """Count the minibatch in passes of which nothing else is left; returns what `Snapshot.restore` does."""
         before = Snapshot(self._learner, self._method, self._generator, self._sums)
-        warm_up = self._recorder is not None and (effort, images.shape) not in self._recordings
+        warm_up = self._recorder is not None and (effort, batch.images.shape) not in self._recordings
         for _ in range(WARM_UPS if warm_up else 1):
             with FlopCounter() as counter:
                 if warm_up:
-                    self._recorder.warm_up(lambda: self._train(images, labels, effort, lambda done: 0.0))
+                    self._recorder.warm_up(lambda: self._train(batch, effort, lambda done: 0.0))
                 else:
-                    self._train(images, labels, effort, lambda done: 0.0)
-        self._flops[effort, images.shape] = counter.flops
+                    self._train(batch, effort, lambda done: 0.0)
+        self._flops[effort, batch.images.shape] = counter.flops
         return before.restore()
 
-    def _recorded(self, images, labels, effort) -> Recording | None:
+    def _recorded(self, batch, effort) -> Recording | None:
         learner = self._learner
         spent, last_rate = Spent(**learner.spent.as_dict()), learner.last_rate
         self._memory.start()
         try:
             # At a rate of 1 the last rate is the scale. Of the memory, what one minibatch uses beside what lives on.
-            replay = self._recorder.record(lambda: self._train(images, labels, effort, lambda done: 1.0))
+            replay = self._recorder.record(lambda: self._train(batch, effort, lambda done: 1.0))
             return Recording(replay, learner.spent.since(spent), learner.last_rate)
         except RuntimeError as error:
             self._give_up(str(first(error)).partition("\n")[0])

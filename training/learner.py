@@ -1,6 +1,6 @@
 """The learner: the network as a method sees it, with its optimizer, its precision and the count of what it spends."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -90,9 +90,23 @@ class Learner:
             logits = self.network.rest(hidden)
         return logits.float() if self._bf16 else logits
 
-    def input_gradient(self, loss: Tensor, delta: Tensor) -> Tensor:
+    def look(self, images: Tensor) -> Tensor:
+        """Logits in a pass with batch norm in evaluation mode."""
+        with self._evaluating():
+            return self(images)
+
+    def with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, classes) as from a call, and the penultimate features (N, D)."""
+        hidden = self.first_layer(images)
+        self._partial = False
+        with self._autocast():
+            features = self.network.features(hidden)
+            logits = self.network.classifier(features)
+        return (logits.float(), features.float()) if self._bf16 else (logits, features)
+
+    def input_gradient(self, loss: Tensor, delta: Tensor, *, keep: bool = False, create_graph: bool = False) -> Tensor:
         """dloss/ddelta, and no weight gradients: a third of the cost saved."""
-        (gradient,) = self.backward(loss, [delta])
+        (gradient,) = self.backward(loss, [delta], keep, create_graph)
         if self._magnitude_of == "attack" and not self._partial:
             self._gradient = gradient
         return gradient
@@ -136,9 +150,29 @@ class Learner:
         self._updates_in_batch += 1
         self.spent.updates += 1
 
-    def backward(self, loss: Tensor, inputs: list[Tensor]) -> tuple[Tensor, ...]:
+    def weight_gradients(self, loss: Tensor) -> list[Tensor]:
+        """dloss/dweights, in the order of the network's parameters."""
+        return list(self.backward(loss, self._parameters))
+
+    @contextmanager
+    def moved(self, direction: Sequence[Tensor], scale: float) -> Iterator[None]:
+        """The weights `scale` times `direction` further while it lasts; in place, so that it can be recorded."""
+        before = [weight.detach().clone() for weight in self._parameters]
+        with torch.no_grad():
+            for weight, step in zip(self._parameters, direction, strict=True):
+                weight.add_(step, alpha=scale)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for weight, kept in zip(self._parameters, before, strict=True):
+                    weight.copy_(kept)
+
+    def backward(
+        self, loss: Tensor, inputs: list[Tensor], keep: bool = False, create_graph: bool = False
+    ) -> tuple[Tensor, ...]:
         """The gradients of `inputs`: every backward of a minibatch goes through here."""
-        return torch.autograd.grad(loss, inputs)
+        return torch.autograd.grad(loss, inputs, retain_graph=keep or create_graph, create_graph=create_graph)
 
     # -- what the trainer asks --------------------------------------------------------------------------------------
 
@@ -166,6 +200,11 @@ class Learner:
         if self._crafting_batch_norm == "train":
             yield
             return
+        with self._evaluating():
+            yield
+
+    @contextmanager
+    def _evaluating(self):
         for layer in self._batch_norms:
             layer.eval()
         try:

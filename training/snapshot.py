@@ -14,9 +14,13 @@ class Snapshot:
     def __init__(self, learner: Learner, method: Method, generator: torch.Generator, sums: Tensor):
         self._learner, self._method, self._generator = learner, method, generator
         self._of_method = dict(method.state)
-        self._of_optimizer = {weight: dict(state) for weight, state in learner.optimizer.state.items()}
+        self._optimizers = [learner.optimizer, *(trained for _, trained in method.extra.values() if trained)]
+        self._of_optimizers = [
+            {weight: dict(state) for weight, state in optimizer.state.items()} for optimizer in self._optimizers
+        ]
         tensors = [*learner.network.state_dict().values(), sums, *self._of_method.values()]
-        tensors += [value for state in self._of_optimizer.values() for value in state.values()]
+        tensors += [tensor for module, _ in method.extra.values() for tensor in module.state_dict().values()]
+        tensors += [value for kept in self._of_optimizers for state in kept.values() for value in state.values()]
         self._copies = [(tensor, tensor.clone()) for tensor in tensors if isinstance(tensor, Tensor)]
         self._random = generator.get_state()
         self._spent, self._last_rate = Spent(**learner.spent.as_dict()), learner.last_rate
@@ -27,7 +31,11 @@ class Snapshot:
         A recording goes on with the tensors that it was made with: it can hold neither the making of state nor
         another object in the place of one.
         """
-        made, replaced = self._restore_optimizer()
+        made, replaced = False, set()
+        for optimizer, before in zip(self._optimizers, self._of_optimizers, strict=True):
+            made_here, replaced_here = self._restore_optimizer(optimizer, before)
+            made |= made_here
+            replaced |= replaced_here
         now = self._method.state
         made |= bool(now.keys() - self._of_method.keys())
         rebound = [name for name, tensor in self._of_method.items() if now.get(name) is not tensor]
@@ -44,15 +52,16 @@ class Snapshot:
             return made, f"the optimizer puts other values in place of its state {', '.join(sorted(replaced))}"
         return made, None
 
-    def _restore_optimizer(self) -> tuple[bool, set[str]]:
+    @staticmethod
+    def _restore_optimizer(optimizer, kept: dict) -> tuple[bool, set[str]]:
         """Whether its state was made meanwhile, and the names of what had other objects in its place."""
         made, replaced = False, set()
-        for weight, state in list(self._learner.optimizer.state.items()):
-            before = self._of_optimizer.get(weight, {})
+        for weight, state in list(optimizer.state.items()):
+            before = kept.get(weight, {})
             made |= bool(state.keys() - before.keys())
             replaced |= {name for name, value in before.items() if state.get(name) is not value}
             state.clear()
             state.update(before)
-            if weight not in self._of_optimizer:
-                del self._learner.optimizer.state[weight]
+            if weight not in kept:
+                del optimizer.state[weight]
         return made, replaced

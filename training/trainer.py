@@ -4,6 +4,7 @@ import copy
 import math
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from experiment import models, plugins, precision, provenance
 from experiment.datasets.dataset import Dataset
 from experiment.errors import UserError
 from experiment.fingerprint import fingerprint
-from methods import load
+from methods import Method, Position, Split, load
 from training import checkpoint
 from training.batches import Batches, seeded
 from training.clock import Clock
@@ -76,6 +77,12 @@ class Trainer:
             crafting_batch_norm=training["crafting_batch_norm"],
             bf16=self.precision == "bf16",
         )
+        self.method.extra = self.method.modules(network)
+        shape = tuple(train_images.shape[1:])
+        self.method.begin(Split(len(train_images), shape, dataset.classes, device))
+        if kept := sum(tensor.nbytes for tensor in self.method.state.values()):
+            log(f"the method keeps {kept / 2**20:,.0f} MiB for the training images, in memory and in checkpoints")
+        self._scheduled: dict[str, Tensor] = {}  # the method's schedule, where recordings read it
         self.clock = Clock(device)
         self.watch = CollapseDetector(guessing=1 / dataset.classes)
         self.rows: list[dict] = []  # one an epoch, the columns of epochs.csv
@@ -103,19 +110,25 @@ class Trainer:
     def train(self) -> None:
         """Train to the end, or until the loss is no longer finite."""
         self.learner.network.train()
-        saved = time.monotonic()
+        saved, interval = time.monotonic(), self._checkpoint_seconds
         while self._epoch < self.spec["training"]["epochs"] and self.status != "diverged":
             effort = self.rule.effort_for(self._epoch)
             self.clock.start()
-            for images, labels in self.batches.epoch(self._epoch, self._batch):
-                if self._minibatches.to_be_prepared(images, effort):
+            if self._batch == 0:
+                self._hook("begin_epoch", self.learner, self._position)
+            for batch in self.batches.epoch(self._epoch, self._batch):
+                batch = replace(batch, scalars=self._scalars())
+                self._hook("before_batch", self.learner, batch, self._position)
+                if self._minibatches.to_be_prepared(batch, effort):
                     with self.clock.warming_up():
-                        self._minibatches.prepare(images, labels, effort)
-                self._train_batch(images, labels, effort)
-                if time.monotonic() - saved > self._checkpoint_seconds:
+                        self._minibatches.prepare(batch, effort)
+                self._train_batch(batch, effort)
+                if time.monotonic() - saved > interval:
                     self.clock.stop()
+                    began = time.monotonic()
                     self._save()
                     saved = time.monotonic()
+                    interval = checkpoint.interval(self._checkpoint_seconds, saved - began)
                     self.clock.start()
             self.clock.stop()
             self._end_epoch(effort)
@@ -147,7 +160,29 @@ class Trainer:
         """Whether minibatches were recorded, and not trained step by step."""
         return self._minibatches.recorded
 
-    def _train_batch(self, images, labels, effort) -> None:
+    @property
+    def _position(self) -> Position:
+        return Position(self._epoch, self.spec["training"]["epochs"], self._batch, len(self.batches))
+
+    def _hook(self, name: str, *arguments) -> None:
+        """What the method does outside the recording, inside the clock, its operations counted outside it."""
+        if getattr(type(self.method), name) is getattr(Method, name):
+            return
+        function = partial(getattr(self.method, name), *arguments)
+        with self.clock.warming_up():
+            flops = self._minibatches.flops_of(function)
+        function()
+        self.learner.spent.flops += flops
+
+    def _scalars(self) -> dict[str, Tensor]:
+        """What the method's schedule says of the next minibatch: the same tensors each time, filled anew."""
+        for name, value in self.method.schedule(self._position).items():
+            if name not in self._scheduled:
+                self._scheduled[name] = torch.zeros((), device=self.device)
+            self._scheduled[name].fill_(value)
+        return self._scheduled
+
+    def _train_batch(self, batch, effort) -> None:
         training, schedule, updates = self.spec["training"], self._schedule, self.method.updates(effort)
         minibatches = training["epochs"] * len(self.batches)
         position = self._epoch * len(self.batches) + self._batch
@@ -158,7 +193,7 @@ class Trainer:
         if schedule.cycles_momentum:
             usual = training["optimizer"]["momentum"]
             momenta = [schedule.momentum(usual, minibatches, place) for place in positions]
-        self._minibatches.train(images, labels, effort, rates, momenta)
+        self._minibatches.train(batch, effort, rates, momenta)
         self._batch += 1
 
     def _end_epoch(self, effort) -> None:
@@ -243,6 +278,8 @@ class Trainer:
             "last_rate": self.learner.last_rate,
             "noise": self._noise.get_state(),
             "method": self.method.state,
+            "modules": {name: module.state_dict() for name, (module, _) in self.method.extra.items()},
+            "optimizers": {name: own.state_dict() for name, (_, own) in self.method.extra.items() if own is not None},
             "rule": self.rule.state_dict(),
             "watch": self.watch.state_dict(),
             "seconds": self.clock.seconds,
@@ -288,6 +325,10 @@ class Trainer:
         self.learner.last_rate = state["last_rate"]
         self._noise.set_state(state["noise"].cpu())
         self.method.state = state["method"]
+        for name, (module, optimizer) in self.method.extra.items():
+            module.load_state_dict(state["modules"][name])
+            if optimizer is not None:
+                optimizer.load_state_dict(state["optimizers"][name])
         self.rule.load_state_dict(state["rule"])
         self.watch.load_state_dict(state["watch"])
         self.clock.seconds, self.clock.warmup_seconds = state["seconds"], state["warmup_seconds"]

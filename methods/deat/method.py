@@ -1,9 +1,8 @@
 """DEAT: replays, with a perturbation drawn afresh for every minibatch."""
 
 import torch.nn.functional as F
-from torch import Tensor
 
-from methods import Effort, Learner, Method
+from methods import Batch, Effort, Learner, Method
 
 
 class DEAT(Method):
@@ -16,7 +15,8 @@ class DEAT(Method):
     norms = ("linf", "l2")
     least_steps = 1
 
-    def train_batch(self, learner: Learner, images: Tensor, labels: Tensor, effort: Effort) -> None:
+    def train_batch(self, learner: Learner, batch: Batch, effort: Effort) -> None:
+        images, labels = batch.images, batch.labels
         delta = self.threat.random_start(images)
         for _ in range(effort.steps):
             logits = learner(images + delta)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods import Effort, Learner, Method
+from methods import Batch, Effort, Learner, Method
 
 
 class Fast(Method):
@@ -18,7 +18,8 @@ class Fast(Method):
 
     start: str
 
-    def train_batch(self, learner: Learner, images: Tensor, labels: Tensor, effort: Effort) -> None:
+    def train_batch(self, learner: Learner, batch: Batch, effort: Effort) -> None:
+        images, labels = batch.images, batch.labels
         delta = self.start_of(images)
         for _ in range(effort.steps):
             loss = F.cross_entropy(learner.craft(images + delta), labels)

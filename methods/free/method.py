@@ -2,9 +2,8 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from methods import Effort, Learner, Method
+from methods import Batch, Effort, Learner, Method
 
 
 class Free(Method):
@@ -19,7 +18,8 @@ class Free(Method):
 
     carry: bool
 
-    def train_batch(self, learner: Learner, images: Tensor, labels: Tensor, effort: Effort) -> None:
+    def train_batch(self, learner: Learner, batch: Batch, effort: Effort) -> None:
+        images, labels = batch.images, batch.labels
         if "delta" not in self.state:
             self.state["delta"] = torch.zeros_like(images)
         carried = self.state["delta"]

@@ -1,9 +1,8 @@
 """N-FGSM adversarial training."""
 
 import torch.nn.functional as F
-from torch import Tensor
 
-from methods import Effort, Learner, Method
+from methods import Batch, Effort, Learner, Method
 
 
 class NFGSM(Method):
@@ -14,7 +13,8 @@ class NFGSM(Method):
 
     noise: float
 
-    def train_batch(self, learner: Learner, images: Tensor, labels: Tensor, effort: Effort) -> None:
+    def train_batch(self, learner: Learner, batch: Batch, effort: Effort) -> None:
+        images, labels = batch.images, batch.labels
         delta = self.threat.box(images, self.threat.noise(images, self.noise * self.threat.eps))
         for _ in range(effort.steps):
             loss = F.cross_entropy(learner.craft(images + delta), labels)

@@ -1,9 +1,8 @@
 """PGD adversarial training."""
 
 import torch.nn.functional as F
-from torch import Tensor
 
-from methods import Effort, Learner, Method
+from methods import Batch, Effort, Learner, Method
 
 
 class PGD(Method):
@@ -11,7 +10,8 @@ class PGD(Method):
 
     norms = ("linf", "l2")
 
-    def train_batch(self, learner: Learner, images: Tensor, labels: Tensor, effort: Effort) -> None:
+    def train_batch(self, learner: Learner, batch: Batch, effort: Effort) -> None:
+        images, labels = batch.images, batch.labels
         delta = self.threat.random_start(images)
         for _ in range(effort.steps):
             loss = F.cross_entropy(learner.craft(images + delta), labels)

@@ -1,9 +1,8 @@
 """YOPO-m-n: you only propagate once."""
 
 import torch.nn.functional as F
-from torch import Tensor
 
-from methods import Effort, Learner, Method
+from methods import Batch, Effort, Learner, Method
 
 
 class YOPO(Method):
@@ -22,7 +21,8 @@ class YOPO(Method):
     inner_steps: int
     divide_lr: bool
 
-    def train_batch(self, learner: Learner, images: Tensor, labels: Tensor, effort: Effort) -> None:
+    def train_batch(self, learner: Learner, batch: Batch, effort: Effort) -> None:
+        images, labels = batch.images, batch.labels
         delta = self.threat.noise(images)
         for _ in range(effort.steps):
             hidden = learner.first_layer(images + delta)

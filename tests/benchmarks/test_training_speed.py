@@ -11,7 +11,7 @@ import yaml
 import methods
 from benchmarks import training
 from benchmarks.bare import Backward, BareLoop, backwards
-from benchmarks.usual import UsualLearner, UsualLoop, loader
+from benchmarks.usual import UsualLearner, UsualLoop, batch_of, loader
 from experiment import method_facts, models
 from experiment.effort import Effort
 from experiment.threats.linf import Linf
@@ -72,7 +72,7 @@ def test_the_usual_loop_trains_the_weights_that_the_suite_trains(name):
     method, learner = method_of(name), learner_of(net)
     for _ in range(2):
         learner.begin_batch(LABELS, lambda done: 0.05)
-        method.train_batch(learner, IMAGES, LABELS, EFFORT)
+        method.train_batch(learner, batch_of(IMAGES, LABELS), EFFORT)
         usual.train(1)
     for key, value in net.state_dict().items():
         torch.testing.assert_close(twin.state_dict()[key], value, rtol=1e-3, atol=1e-5)

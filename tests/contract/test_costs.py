@@ -85,7 +85,8 @@ def crafted(session, learner, images, effort):
 
 
 def trades_in_two_forwards(session):
-    def train_batch(learner, images, labels, effort):
+    def train_batch(learner, batch, effort):
+        images, labels = batch.images, batch.labels
         delta = crafted(session, learner, images, effort)
         clean, attacked = learner(images), learner(images + delta)
         learner.descend(F.cross_entropy(clean, labels) + 6 * kl(attacked, clean), attacked)
@@ -94,7 +95,8 @@ def trades_in_two_forwards(session):
 
 
 def trades_in_one(session):
-    def train_batch(learner, images, labels, effort):
+    def train_batch(learner, batch, effort):
+        images, labels = batch.images, batch.labels
         delta = crafted(session, learner, images, effort)
         clean, attacked = learner(torch.cat([images, images + delta])).chunk(2)
         learner.descend(F.cross_entropy(clean, labels) + 6 * kl(attacked, clean), attacked)
@@ -115,7 +117,8 @@ def test_a_gradient_of_a_gradient_is_counted():
     PyTorch computes some of these by convolutions that are larger than they need be, and they are counted as executed.
     """
 
-    def train_batch(learner, images, labels, effort):
+    def train_batch(learner, batch, effort):
+        images, labels = batch.images, batch.labels
         images = images.detach().requires_grad_()
         logits = learner(images)
         loss = F.cross_entropy(logits, labels)
@@ -132,7 +135,8 @@ def test_a_teacher_s_forward_is_compute_and_no_pass():
     session = Session("pgd")
     teacher = build_network().eval()
 
-    def train_batch(learner, images, labels, effort):
+    def train_batch(learner, batch, effort):
+        images = batch.images
         with torch.no_grad():
             target = teacher(images)
         logits = learner(images)
@@ -144,7 +148,8 @@ def test_a_teacher_s_forward_is_compute_and_no_pass():
 def test_steps_through_the_first_layer_are_compute_and_no_pass():
     session = Session("pgd")
 
-    def train_batch(learner, images, labels, effort):
+    def train_batch(learner, batch, effort):
+        images, labels = batch.images, batch.labels
         logits = learner(images)
         learner.descend(F.cross_entropy(logits, labels), logits)
         delta = session.threat.random_start(images)
@@ -159,7 +164,8 @@ def test_what_goes_round_the_learner_is_counted():
     """The network called by itself, in evaluation mode, with gradients taken by PyTorch's own functions."""
     session = Session("pgd")
 
-    def train_batch(learner, images, labels, effort):
+    def train_batch(learner, batch, effort):
+        images, labels = batch.images, batch.labels
         learner.network.eval()
         moved = images.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(F.cross_entropy(learner.network(moved), labels), moved)

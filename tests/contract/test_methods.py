@@ -34,6 +34,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import methods
 import steps
+from benchmarks.usual import batch_of
 from experiment import method_facts, models, plugins
 from experiment.effort import Effort
 from experiment.errors import UserError
@@ -251,7 +252,7 @@ def test_it_asks_no_tensor_for_its_value_or_says_that_it_does(method):
     session.learner.begin_batch(two[1], lambda update: 0.01)
     looks = pytest.raises(AssertionError, match="asks for a tensor's value")
     with contextlib.nullcontext() if session.method.capturable else looks, RefuseToLook():
-        session.method.train_batch(session.learner, *two)
+        session.method.train_batch(session.learner, batch_of(*two[:2]), two[2])
 
 
 @pytest.mark.parametrize("look", [torch.Tensor.item, bool, int, float, torch.nonzero, lambda t: t[t.reshape(1) > 0]])

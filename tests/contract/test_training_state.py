@@ -123,10 +123,10 @@ def session_with(breach, *, first: bool):
     session = Session("free")
     train_batch = session.method.train_batch
 
-    def broken(learner, images, labels, effort):
+    def broken(learner, batch, effort):
         if first and session.updates:
             breach(learner, session.method)
-        train_batch(learner, images, labels, effort)
+        train_batch(learner, batch, effort)
         if not first:
             breach(learner, session.method)
 
@@ -158,7 +158,8 @@ def test_state_that_is_replaced_would_be_noticed(breach, told, first):
 
 def test_a_method_without_state_or_with_state_changed_in_place_passes():
     class Counting(Method):
-        def train_batch(self, learner, images, labels, effort):
+        def train_batch(self, learner, batch, effort):
+            images, labels = batch.images, batch.labels
             self.state.setdefault("count", torch.zeros(())).add_(1)
             logits = learner(images)
             learner.descend(torch.nn.functional.cross_entropy(logits, labels), logits)

@@ -10,6 +10,7 @@ import copy
 import pytest
 import torch
 
+from benchmarks.usual import batch_of
 from experiment import models
 from experiment.effort import Effort
 from experiment.threats.linf import Linf
@@ -52,7 +53,7 @@ def trained(method, effort, magnitude=None, crafting_batch_norm="train", **optio
     statistics = []
     for index, (images, labels) in enumerate(minibatches()):
         learner.begin_batch(labels, lambda update, index=index: rate(index, update))
-        method.train_batch(learner, images, labels, effort)
+        method.train_batch(learner, batch_of(images, labels), effort)
         statistics.append(learner.batch_statistics().tolist())
     return network, statistics
 

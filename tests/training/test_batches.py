@@ -24,8 +24,14 @@ def batches(augmentation="crop_flip", seed=0, batch_size=5, **data):
 def same(one, other):
     one, other = list(one), list(other)
     return len(one) == len(other) and all(
-        torch.equal(a, b) for left, right in zip(one, other, strict=True) for a, b in zip(left, right, strict=True)
+        torch.equal(a, b)
+        for left, right in zip(one, other, strict=True)
+        for a, b in zip(left.tensors, right.tensors, strict=True)
     )
+
+
+def pairs(epoch):
+    return [(batch.images, batch.labels) for batch in epoch]
 
 
 def crops_of(image, flips):
@@ -62,7 +68,7 @@ def test_seed_and_epoch_alone_say_what_is_served_wherever_one_starts(augmentatio
 @every_augmentation
 def test_another_epoch_and_another_seed_are_served_otherwise(augmentation):
     served = [batches(augmentation, seed).epoch(epoch) for seed in (0, 1) for epoch in (0, 1, 2)]
-    orders = [tuple(torch.cat([labels for _, labels in each]).tolist()) for each in served]
+    orders = [tuple(torch.cat([labels for _, labels in pairs(each)]).tolist()) for each in served]
     assert len(set(orders)) == len(orders)
 
 
@@ -70,7 +76,7 @@ def test_another_epoch_and_another_seed_are_served_otherwise(augmentation):
 @given(count=st.integers(1, 40), batch_size=st.integers(1, 9), epoch=st.integers(0, 99))
 def test_every_image_is_served_once_an_epoch(augmentation, count, batch_size, epoch):
     served = batches(augmentation, batch_size=batch_size, count=count)
-    sizes, labels = zip(*[(len(images), labels) for images, labels in served.epoch(epoch)], strict=True)
+    sizes, labels = zip(*[(len(images), labels) for images, labels in pairs(served.epoch(epoch))], strict=True)
     assert sorted(torch.cat(labels).tolist()) == list(range(count))
     assert len(sizes) == len(served)
     assert set(sizes[:-1]) <= {batch_size}
@@ -79,7 +85,7 @@ def test_every_image_is_served_once_an_epoch(augmentation, count, batch_size, ep
 
 @every_augmentation
 def test_images_are_float32_in_0_to_1(augmentation):
-    for images, labels in batches(augmentation).epoch(0):
+    for images, labels in pairs(batches(augmentation).epoch(0)):
         assert images.dtype == torch.float32
         assert labels.dtype == torch.int64
         assert images.shape[1:] == (3, 6, 5)
@@ -89,7 +95,7 @@ def test_images_are_float32_in_0_to_1(augmentation):
 
 def test_without_augmentation_an_image_is_served_as_it_is():
     images, _ = split()
-    for served, labels in batches("none").epoch(0):
+    for served, labels in pairs(batches("none").epoch(0)):
         assert torch.equal(served, images[labels].float() / 255)
 
 
@@ -97,7 +103,7 @@ def test_without_augmentation_an_image_is_served_as_it_is():
 def test_a_served_image_is_a_crop_of_its_padded_original_perhaps_flipped(augmentation, flips):
     images, _ = split(count=12)
     chosen = set()
-    for served, labels in batches(augmentation, count=12).epoch(0):
+    for served, labels in pairs(batches(augmentation, count=12).epoch(0)):
         for image, label in zip((served * 255).round().byte(), labels, strict=True):
             matches = [how for how, crop in crops_of(images[label], flips) if torch.equal(crop, image)]
             assert matches
@@ -106,9 +112,20 @@ def test_a_served_image_is_a_crop_of_its_padded_original_perhaps_flipped(augment
     assert {flip for _, _, flip in chosen} == set(flips)
 
 
+@every_augmentation
+def test_a_minibatch_says_which_rows_it_shows_and_how_they_were_shifted_and_flipped(augmentation):
+    images, _ = split(count=12)
+    for batch in batches(augmentation, count=12).epoch(3):
+        assert torch.equal(batch.index, batch.labels)  # each image's label is its number
+        for position, row in enumerate(batch.index):
+            crops = dict(crops_of(images[row], [False, True]))
+            how = (*batch.shifts[:, position].tolist(), bool(batch.flips[position]))
+            assert torch.equal(crops[how], (batch.images[position] * 255).round().byte())
+
+
 def served_at_once(images, augmentation):
-    ((served, _),) = Batches(images, torch.zeros(len(images)).long(), len(images), 0, augmentation).epoch(0)
-    return served
+    (served,) = Batches(images, torch.zeros(len(images)).long(), len(images), 0, augmentation).epoch(0)
+    return served.images
 
 
 def test_every_shift_is_as_likely_as_every_other():
@@ -142,7 +159,7 @@ def test_the_global_random_state_is_neither_used_nor_touched(augmentation):
 def test_the_split_itself_is_never_changed():
     images, labels = split()
     kept = images.clone()
-    for served, _ in Batches(images, labels, 5, 0, "none").epoch(0):
+    for served, _ in pairs(Batches(images, labels, 5, 0, "none").epoch(0)):
         served.zero_()
     assert torch.equal(images, kept)
 

@@ -149,8 +149,8 @@ def test_every_update_has_the_momentum_that_the_schedule_has_for_it(data, tmp_pa
     trainer, _ = made(data, tmp_path, recorder, "free", **CYCLIC)
     values, train = [], trainer._minibatches.train
 
-    def noted(images, labels, effort, rates, momenta):
-        train(images, labels, effort, rates, momenta)
+    def noted(batch, effort, rates, momenta):
+        train(batch, effort, rates, momenta)
         values.extend((slot.item(), momentum) for slot, momentum in zip(multiplied[-8:], momenta, strict=True))
 
     monkeypatch.setattr(trainer._minibatches, "train", noted)
@@ -181,14 +181,14 @@ def test_recordings_of_past_efforts_are_not_kept(data, tmp_path):
 def test_preparing_changes_nothing_that_the_run_depends_on(data, tmp_path, method, recorder):
     trainer, _ = made(data, tmp_path, recorder, method)
     effort, minibatches = trainer.rule.effort_for(0), trainer._minibatches
-    images, labels = next(trainer.batches.epoch(0))
-    minibatches.prepare(images, labels, effort)
-    minibatches.train(images, labels, effort, [0.1] * trainer.method.updates(effort))
+    batch = next(trainer.batches.epoch(0))
+    minibatches.prepare(batch, effort)
+    minibatches.train(batch, effort, [0.1] * trainer.method.updates(effort))
     before = left(trainer)
-    minibatches.prepare(images, labels, effort)
+    minibatches.prepare(batch, effort)
     assert recorder is step_by_step or len(recorder_of(trainer).tapes) == 1
     assert left(trainer) == before
-    minibatches.train(images, labels, effort, [0.1] * trainer.method.updates(effort))
+    minibatches.train(batch, effort, [0.1] * trainer.method.updates(effort))
     assert left(trainer) != before
 
 
@@ -197,12 +197,12 @@ def test_a_recording_is_given_each_minibatch_s_images_labels_and_rates(data, tmp
     trainer, _ = made(data, tmp_path, Recorder)
     effort, minibatches = trainer.rule.effort_for(0), trainer._minibatches
     first, second, _ = trainer.batches.epoch(0)
-    minibatches.prepare(*first, effort)
-    minibatches.train(*second, effort, [0.25])
-    (images, labels) = minibatches._inputs[second[0].shape]
-    assert torch.equal(images, second[0])
-    assert torch.equal(labels, second[1])
-    assert images is not second[0]
+    minibatches.prepare(first, effort)
+    minibatches.train(second, effort, [0.25])
+    static = minibatches._inputs[second.images.shape]
+    for read, given in zip(static.tensors, second.tensors, strict=True):
+        assert torch.equal(read, given)
+        assert read is not given
     assert trainer.learner.optimizer.param_groups[0]["lr"].item() == 1.0 * 0.25 == trainer.learner.last_rate
 
 
@@ -210,12 +210,12 @@ def test_random_numbers_of_a_replay_are_those_of_one_minibatch(data, tmp_path):
     trainer, _ = made(data, tmp_path, Recorder)
     other, _ = made(data, tmp_path, step_by_step)
     effort, states = trainer.rule.effort_for(0), []
-    images, labels = next(trainer.batches.epoch(0))
+    batch = next(trainer.batches.epoch(0))
     for one in (trainer, other):
-        one._minibatches.prepare(images, labels, effort)
+        one._minibatches.prepare(batch, effort)
     for _ in range(3):
-        trainer._minibatches.train(images, labels, effort, [0.1])
-        other._minibatches.train(images, labels, effort, [0.1])
+        trainer._minibatches.train(batch, effort, [0.1])
+        other._minibatches.train(batch, effort, [0.1])
         states.append(trainer._noise.get_state().tolist())
         assert states[-1] == other._noise.get_state().tolist()
     assert states[0] != states[1] != states[2]
@@ -239,9 +239,10 @@ def test_a_method_that_says_so_is_not_recorded(data, tmp_path, monkeypatch):
 
 
 def test_a_method_that_waits_for_a_value_is_found_out_and_trained_step_by_step(data, tmp_path, monkeypatch):
-    def waiting(self, learner, images, labels, effort):
+    def waiting(self, learner, batch, effort):
+        images = batch.images
         assert images.max().item() <= 1
-        load("pgd").train_batch(self, learner, images, labels, effort)
+        load("pgd").train_batch(self, learner, batch, effort)
 
     expected, _ = finished(data, tmp_path / "eager", step_by_step)
     monkeypatch.setattr(trainer, "load", variant_of("pgd", train_batch=waiting))
@@ -255,11 +256,12 @@ def test_of_a_method_that_works_by_what_it_finds_every_minibatch_is_counted(data
     """Here one forward of an image more for each odd label."""
     took = []
 
-    def varying(self, learner, images, labels, effort):
+    def varying(self, learner, batch, effort):
+        images, labels = batch.images, batch.labels
         took.append(int((labels % 2).sum()))
         if took[-1]:
             learner.network(images[: took[-1]])
-        load("pgd").train_batch(self, learner, images, labels, effort)
+        load("pgd").train_batch(self, learner, batch, effort)
 
     expected, _ = finished(data, tmp_path / "plain", step_by_step)
     monkeypatch.setattr(trainer, "load", variant_of("pgd", train_batch=varying, capturable=False))
@@ -275,8 +277,9 @@ def test_of_a_method_that_works_by_what_it_finds_every_minibatch_is_counted(data
 def test_a_method_that_puts_another_tensor_in_its_state_is_trained_step_by_step(data, tmp_path, monkeypatch):
     """A recording would write to the tensor that was there when it was made, and the checkpoint would hold another."""
 
-    def rebinding(self, learner, images, labels, effort):
-        load("pgd").train_batch(self, learner, images, labels, effort)
+    def rebinding(self, learner, batch, effort):
+        images = batch.images
+        load("pgd").train_batch(self, learner, batch, effort)
         self.state["mean"] = self.state.get("mean", 0) * 0.9 + images.mean() * 0.1
 
     monkeypatch.setattr(trainer, "load", variant_of("pgd", train_batch=rebinding))
@@ -287,7 +290,7 @@ def test_a_method_that_puts_another_tensor_in_its_state_is_trained_step_by_step(
 
 
 def test_a_mistake_in_a_method_is_not_taken_for_one_that_cannot_be_recorded(data, tmp_path, monkeypatch):
-    def wrong(self, learner, images, labels, effort):
+    def wrong(self, learner, batch, effort):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     monkeypatch.setattr(trainer, "load", variant_of("pgd", train_batch=wrong))

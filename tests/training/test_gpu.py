@@ -105,9 +105,10 @@ def test_memory_does_not_grow_with_the_number_of_efforts(data, tmp_path):
 
 
 def test_a_method_that_waits_for_a_value_is_trained_step_by_step(data, tmp_path, monkeypatch):
-    def waiting(self, learner, images, labels, effort):
+    def waiting(self, learner, batch, effort):
+        images = batch.images
         assert images.max().item() <= 1
-        load("pgd").train_batch(self, learner, images, labels, effort)
+        load("pgd").train_batch(self, learner, batch, effort)
 
     expected, _ = trained(data, tmp_path / "eager", recorder=Refusing)
     monkeypatch.setattr(trainer, "load", lambda name: type("Waiting", (load(name),), {"train_batch": waiting}))

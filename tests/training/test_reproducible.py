@@ -84,9 +84,10 @@ def seen_by(data, tmp_path, monkeypatch, method, rule, seed):
     trainer = Trainer(*arguments, log=lambda line: None)
     weights, shown, train_batch = sha256(trainer.learner.network.state_dict()), [], trainer.method.train_batch
 
-    def watched(learner, images, labels, effort):
+    def watched(learner, batch, effort):
+        images, labels = batch.images, batch.labels
         shown.append(sha256({"images": images, "labels": labels}))
-        train_batch(learner, images, labels, effort)
+        train_batch(learner, batch, effort)
 
     monkeypatch.setattr(trainer.method, "train_batch", watched)
     trainer.train()
