@@ -14,6 +14,8 @@ from sklearn.datasets import load_digits
 from experiment.provenance import ROOMS
 from experiment.suite import ROOT
 
+pytestmark = pytest.mark.slow
+
 TEXT = (ROOT / "docs" / "extending.md").read_text()
 FILES = dict(re.findall(r"^`([\w/]+\.(?:py|yaml))`\n\n```\w+\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL))
 

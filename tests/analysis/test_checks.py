@@ -234,6 +234,7 @@ def evaluated(checkpoint, tmp_path, monkeypatch, wrap, names):
     return found.runs.set_index("attack")
 
 
+@pytest.mark.slow
 def test_a_healthy_network_is_not_suspect(checkpoint, tmp_path, monkeypatch):
     names = checkpoint.suite.attacks
     runs = evaluated(checkpoint, tmp_path, monkeypatch, lambda network: network, names)
@@ -241,12 +242,14 @@ def test_a_healthy_network_is_not_suspect(checkpoint, tmp_path, monkeypatch):
     assert set(runs["suspect"]) == {""}
 
 
+@pytest.mark.slow
 def test_a_network_with_quantised_input_is_suspect(checkpoint, tmp_path, monkeypatch):
     runs = evaluated(checkpoint, tmp_path, monkeypatch, Quantised, ["clean", "pgd-20", "autoattack"])
     assert "zero gradient" in runs.loc["autoattack", "flags"]
     assert "zero gradient" in runs.loc["pgd-20", "suspect"]
 
 
+@pytest.mark.slow
 def test_a_network_whose_loss_saturates_is_suspect_though_no_attack_warns(checkpoint, tmp_path, monkeypatch):
     resolved = copy.deepcopy(checkpoint.suite.resolved)
     resolved["evaluation"]["attacks"][-1]["images"] = 120  # twelve would not tell
@@ -257,6 +260,7 @@ def test_a_network_whose_loss_saturates_is_suspect_though_no_attack_warns(checkp
     assert runs.loc["autoattack", "flags"] == ""
 
 
+@pytest.mark.slow
 def test_a_network_that_draws_random_numbers_is_suspect(checkpoint):
     class Noisy(Quantised):
         def forward(self, x):

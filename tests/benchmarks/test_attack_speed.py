@@ -43,6 +43,7 @@ def test_it_prints_a_row_for_each_attack_and_loop_and_writes_what_it_measured_on
     assert numbers["hardware"]["label"] in printed
 
 
+@pytest.mark.slow
 def test_the_plain_attack_and_the_suite_s_agree_on_every_image(asked, tmp_path):
     numbers = measured(asked, tmp_path, "--attacks", "clean,fgsm,pgd-20,margin-20", "--images", "360", "--repeats", "1")
     for row in numbers["rows"]:

@@ -133,6 +133,7 @@ def test_the_bare_loop_descends_like_plain_pytorch():
         torch.testing.assert_close(value, twin.state_dict()[key])
 
 
+@pytest.mark.slow
 def test_the_command_measures_every_loop_and_counts_passes_and_operations(data, tmp_path, capsys):
     content = tiny.content(data, "pgd")
     content["variants"][0]["steps"] = {"rule": "constant", "steps": 2, "step_size": 0.02}

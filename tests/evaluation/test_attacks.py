@@ -82,6 +82,7 @@ def test_clean_verdicts_are_the_network_s_own():
     assert verdicts.robust.tolist() == [False] * 5 + [True] * 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GRADIENT_ATTACKS)
 @given(seed=st.integers(0, 1000), eps=st.sampled_from([0.01, 0.05, 0.2]))
 def test_an_attack_breaks_nothing_that_no_perturbation_of_the_ball_breaks(name, seed, eps):
@@ -217,6 +218,7 @@ class Contrary(nn.Module):
         return self.network(x).roll(1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*GRADIENT_ATTACKS, "autoattack"])
 def test_a_searching_network_that_finds_all_images_wrong_makes_none_look_robust(monkeypatch, name):
     network = linear()
@@ -281,6 +283,7 @@ def test_a_confirmed_success_is_not_searched_for_again(monkeypatch):
 # -- AutoAttack -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_autoattack_finds_what_can_be_broken_and_nothing_else():
     network = linear()
     images, labels = problem(network, count=6, wrong=1)
@@ -303,6 +306,7 @@ class Quantised(nn.Module):
         return self.network((x * 8).round() / 8)
 
 
+@pytest.mark.slow
 def test_autoattack_s_warnings_are_flags_and_a_seed_makes_it_reproducible(caplog):
     network = Quantised()
     images, labels = problem(network.network, count=3, wrong=0)
@@ -330,6 +334,7 @@ def test_autoattack_s_seed_says_which_adversarial_images_are_found():
         assert (network(attacked.adversarial).argmax(1) != labels).all()
 
 
+@pytest.mark.slow
 def test_autoattack_claims_the_images_that_it_misclassifies_and_no_others():
     network = linear()
     images, labels = problem(network, count=6, wrong=1)

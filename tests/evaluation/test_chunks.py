@@ -72,6 +72,7 @@ def parts(folder, name):
     return sorted(path.name for path in (folder / "evaluate" / f".{name}.parts").glob("*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "chunks"),
     [
@@ -123,6 +124,7 @@ run.main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_an_evaluation_killed_with_sigkill_while_it_writes_loses_that_chunk_alone(
     checkpoint, folder, attacked, tmp_path
 ):
@@ -184,6 +186,7 @@ def test_chunks_of_other_code_or_hardware_are_of_no_use(checkpoint, folder, atta
     assert attacked.counts == [4, 4, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damaged", ["", "{", "null", "[]", '{"robust": [true]}'])
 def test_a_damaged_chunk_is_made_again(checkpoint, folder, attacked, tmp_path, damaged):
     shutil.copytree(folder, tmp_path / "whole")

@@ -19,7 +19,7 @@ from evaluation.verify import attack
 EPS, STEPS, STEP_SIZE, RESTARTS = 0.1, 20, 0.025, 2
 ALLOWED = 0.005 * 360
 
-pytestmark = pytest.mark.crosscheck
+pytestmark = [pytest.mark.crosscheck, pytest.mark.slow]
 
 
 def robust_against_foolbox(network, images, labels, *, eps=EPS, kind="LinfPGD", step_size=STEP_SIZE) -> torch.Tensor:

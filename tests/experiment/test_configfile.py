@@ -58,6 +58,7 @@ def test_a_file_that_is_none_is_refused_with_its_name(tmp_path, kind):
 
 
 @pytest.mark.parametrize("name", ["typo", "latin", "nothing", "date", "list"])
+@pytest.mark.workflow
 def test_snakemake_and_a_job_refuse_it_alike(tmp_path, name):
     content, says = UNREADABLE[name]
     file = tmp_path / "suite.yaml"
@@ -73,6 +74,7 @@ def test_snakemake_and_a_job_refuse_it_alike(tmp_path, name):
         assert "Traceback" not in done.stdout
 
 
+@pytest.mark.workflow
 def test_the_default_suite_is_refused_alike(tmp_path):
     for part in ("Snakefile", "configs", "profiles", "experiment", "methods", "evaluation"):
         copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2

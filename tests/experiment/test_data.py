@@ -358,6 +358,7 @@ def test_svhn_is_read_with_channels_first_and_the_digit_0_as_class_0(tmp_path, m
     assert labels.tolist() == [0, 1, 9, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CIFAR10.is_dir(), reason="needs CIFAR-10: python -m experiment.data cifar10 --data-dir data")
 def test_cifar10_is_prepared_with_its_published_mean_and_std(tmp_path):
     shutil.copytree(CIFAR10, tmp_path / CIFAR10.name, copy_function=lambda source, copy: Path(copy).symlink_to(source))

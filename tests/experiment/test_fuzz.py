@@ -141,6 +141,7 @@ def begun(suite: Suite) -> None:
             rule.end_epoch(epoch, Statistics(1.0, 0.5))
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(mutated(RICH) | mutated(RICH, st.integers(0, 12) | st.floats(0, 1) | st.booleans()))
 def test_a_suite_of_any_content_can_be_begun_or_is_refused_in_a_sentence(content):
@@ -169,6 +170,7 @@ def damaged(draw, text):
     return text
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(damaged(QUICK) | damaged(json.dumps(RICH).encode()) | st.binary(max_size=60))
 def test_a_suite_s_file_of_any_bytes_can_be_begun_or_is_refused_in_a_sentence(content):

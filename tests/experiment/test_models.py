@@ -42,6 +42,7 @@ def same_weights(one, other):
     return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
+@pytest.mark.slow
 @every_shape
 def test_images_become_one_logit_a_class_and_features_that_the_classifier_takes(name, shape):
     network, x = build(name, shape, classes=7), torch.rand(2, *shape)
@@ -141,6 +142,7 @@ def operations_of(network, shape):
 RELU = {"relu", "clamp_min", "threshold_backward"}  # what F.relu and its gradient run as
 
 
+@pytest.mark.slow
 @every_network
 def test_a_smooth_activation_replaces_every_relu_in_forward_and_backward(name, shape):
     assert operations_of(build(name, shape), shape) & RELU
@@ -187,6 +189,7 @@ def test_channels_last_gives_the_same_logits(name, shape):
     assert_same_logits(logits, expected)
 
 
+@pytest.mark.slow
 @every_network
 def test_weights_and_statistics_survive_a_safetensors_file(name, shape, tmp_path):
     network, file = build(name, shape), tmp_path / "model.safetensors"

@@ -142,6 +142,7 @@ def test_runs_that_have_a_gpu_each_are_timed_at_once(machine):
             assert (one, other) == ("0", "1")
 
 
+@pytest.mark.slow
 @pytest.mark.fault("clock")
 @pytest.mark.parametrize(("stage", "waits"), [("training", True), ("evaluation", False)])
 def test_training_waits_while_another_run_is_timed_and_an_attack_does_not(machine, tmp_path, stage, waits):

@@ -37,6 +37,7 @@ def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
+@pytest.mark.slow
 def test_records_become_runs_tables_and_plots(folder, resolved, capsys):
     assert report(resolved, folder) == 0
     written = set(contents(folder))
@@ -189,6 +190,7 @@ def test_verdicts_that_do_not_match_their_record_are_named_and_the_number_is_not
     assert found.missing == ["pgd-7 seed 0 pgd-20"]
 
 
+@pytest.mark.slow
 def test_why_a_run_is_suspect_is_in_every_row_of_it_and_in_no_other(folder, resolved):
     edit(folder / "digits/pgd-7/seed0/evaluate/pgd-20.json", flags=["something new"])
     report(resolved, folder)
@@ -198,6 +200,7 @@ def test_why_a_run_is_suspect_is_in_every_row_of_it_and_in_no_other(folder, reso
     assert set(runs[~ours]["suspect"]) == {""}
 
 
+@pytest.mark.slow
 def test_the_command_fails_over_a_record_that_cannot_be_used_but_collates_the_rest(folder, resolved, capsys):
     spoil(folder / "digits/pgd-7/seed0/evaluate/clean.json", "cut off")
     assert report(resolved, folder) == 1
@@ -222,6 +225,7 @@ def test_an_unusable_epochs_file_is_named_and_the_accuracies_are_kept(folder, re
     assert len(found.epochs) == 3 * 4
 
 
+@pytest.mark.slow
 def test_many_unusable_files_are_not_all_listed(folder, resolved, capsys, monkeypatch):
     monkeypatch.setattr(collating, "LINES_SHOWN", 2)
     for path in folder.rglob("seed0/evaluate/*.json"):
@@ -242,6 +246,7 @@ def test_runs_that_the_suite_does_not_name_are_left_out(folder, resolved):
     assert len(collate(fewer, folder).runs) == 4
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_files(folder, resolved):
     report(resolved, folder)
     first = contents(folder)
@@ -249,6 +254,7 @@ def test_the_same_records_give_the_same_files(folder, resolved):
     assert contents(folder) == first
 
 
+@pytest.mark.slow
 def test_a_plot_that_the_records_no_longer_support_is_taken_away(folder, resolved):
     report(resolved, folder)
     (folder / "plots" / "mine.svg").write_text("not ours")
@@ -260,6 +266,7 @@ def test_a_plot_that_the_records_no_longer_support_is_taken_away(folder, resolve
     assert {"training.svg", "mine.svg"} <= left
 
 
+@pytest.mark.slow
 def test_an_interrupted_collation_leaves_whole_files(folder, resolved, monkeypatch):
     report(resolved, folder)
     before = contents(folder)
@@ -274,6 +281,7 @@ def test_an_interrupted_collation_leaves_whole_files(folder, resolved, monkeypat
     assert contents(folder) == before
 
 
+@pytest.mark.slow
 def test_the_command_collates_the_suite_given_by_path_or_on_standard_input(tmp_path, capsys, monkeypatch):
     path = ROOT / "configs" / "quick.yaml"
     resolved = Suite.load(path).resolved

@@ -6,6 +6,8 @@ from synthetic import VARIANTS, resolved_suite, write_results
 from analysis.results import collate
 from reporting.plots import curves
 
+pytestmark = pytest.mark.slow
+
 FEW = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus", "fast", "fast+mplus")}
 PGD = "validation\nPGD (%)"
 SHOWN = ["steps", "step size\n(eps)", "gradient\nmagnitude", "validation\nclean (%)", PGD, "learning\nrate"]

@@ -14,6 +14,8 @@ from experiment.errors import UserError
 from experiment.suite import Suite
 from reporting import examples
 
+pytestmark = pytest.mark.slow
+
 # By label: accuracy under the headline attack, passes, status.
 STANDINGS = {
     "pgd-7": (0.88, 160, "ok"),

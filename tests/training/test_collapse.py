@@ -113,6 +113,7 @@ def test_what_the_run_was_survives_an_interruption():
 # -- runs --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.fault("weak")
 def test_runs_that_are_robust_to_single_steps_alone_are_called_collapsed_and_not_evaluated_at_their_first_epoch(
     tmp_path,

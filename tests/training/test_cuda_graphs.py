@@ -69,6 +69,7 @@ def recorder_of(trainer):
     return trainer._minibatches._recorder
 
 
+@pytest.mark.slow
 @every_kind_of_rule
 @every_method
 def test_recorded_minibatches_leave_the_bits_of_training_step_by_step(data, tmp_path, method, rule):
@@ -81,6 +82,7 @@ def test_recorded_minibatches_leave_the_bits_of_training_step_by_step(data, tmp_
     assert not [line for line in log if "step by step" in line]
 
 
+@pytest.mark.slow
 @every_method
 def test_what_cannot_be_recorded_is_trained_step_by_step_with_the_same_bits(data, tmp_path, method):
     recorded, _ = finished(data, tmp_path / "recorded", Recorder, method, "mplus", **CYCLIC)
@@ -110,6 +112,7 @@ def killed(data, folder, monkeypatch, *arguments, **options):
     return resumed
 
 
+@pytest.mark.slow
 @every_method
 def test_a_killed_run_records_anew_and_ends_with_the_same_bits(data, tmp_path, monkeypatch, method):
     expected, _ = finished(data, tmp_path / "whole", Recorder, method, "mplus", **CYCLIC)

@@ -26,6 +26,7 @@ def trainer(spec, folder):
     return Trainer(spec, dataset("digits"), (images, labels, images, labels), CPU, folder, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("file")
 @pytest.mark.parametrize("junk", [5, "text", None, [], {}, torch.zeros(2)], ids=lambda junk: type(junk).__name__)
 def test_a_state_with_something_else_in_it_is_one_sentence(spec, tmp_path, junk):

@@ -42,11 +42,13 @@ def results(command, tmp_path_factory):
     return tiny.timeless(folder / "tiny" / "digits" / "it" / "seed0")
 
 
+@pytest.mark.slow
 def test_the_same_command_twice_leaves_the_same_bits(command, results, tmp_path):
     subprocess.run([*command, str(tmp_path)], cwd=ROOT, env=ENVIRONMENT, check=True, timeout=120)
     assert tiny.timeless(tmp_path / "tiny" / "digits" / "it" / "seed0") == results
 
 
+@pytest.mark.slow
 def test_the_same_command_after_a_sigkill_leaves_the_same_bits(command, results, tmp_path):
     folder = tmp_path / "tiny" / "digits" / "it" / "seed0"
     process = subprocess.Popen([*command, str(tmp_path)], cwd=ROOT, env=ENVIRONMENT)
@@ -95,6 +97,7 @@ def seen_by(data, tmp_path, monkeypatch, method, rule, seed):
     return weights, shown
 
 
+@pytest.mark.slow
 def test_initial_weights_and_minibatches_are_the_same_for_all_variants_and_others_for_another_seed(
     data, tmp_path, monkeypatch
 ):

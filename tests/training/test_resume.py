@@ -93,6 +93,7 @@ def kill(frame):
     raise Killed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "rule", "options"), VARIANTS, ids=lambda value: str(value))
 def test_a_killed_run_ends_bit_identical_to_one_never_interrupted(data, tmp_path, trainers, method, rule, options):
     draw = random.Random(f"{method} {rule} {options}")
@@ -110,6 +111,7 @@ def test_a_killed_run_ends_bit_identical_to_one_never_interrupted(data, tmp_path
     assert tiny.record(folder)["cost"]["parts"] == trainers[-1].parts
 
 
+@pytest.mark.slow
 def test_every_moment_of_a_run_is_one_at_which_it_may_be_killed(data, tmp_path, trainers):
     """One run, killed every few lines of code, from its first to the record that it leaves."""
     suite = tiny.suite(data, "free", "mplus", training={"epochs": 3})
@@ -127,6 +129,7 @@ def test_every_moment_of_a_run_is_one_at_which_it_may_be_killed(data, tmp_path, 
     assert same(final(trainers, folder), expected)
 
 
+@pytest.mark.slow
 def test_a_run_killed_with_sigkill_also_while_it_writes_ends_the_same(data, tmp_path):
     suite_file, changes = tmp_path / "tiny.yaml", {"training": {"epochs": 40}}
     suite_file.write_text(yaml.safe_dump(tiny.content(data, "free", "mplus", **changes)))
@@ -195,6 +198,7 @@ def checkpoint_of(folder):
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "what"), [("start", "cut"), ("middle", "cut"), ("end", "cut"), ("middle", "bit"), ("start", "empty")]
 )
@@ -214,6 +218,7 @@ def test_a_damaged_checkpoint_is_named_and_the_run_starts_anew(data, tmp_path, c
     assert tiny.record(folder)["cost"]["parts"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.fault("file")
 @pytest.mark.parametrize("junk", [b"", b"junk", {"state": {}}, {"identity": {}, "state": {}}, [1]])
 def test_what_is_no_checkpoint_although_its_digest_is_right_is_named_and_the_run_starts_anew(
@@ -256,6 +261,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.fault("version", "restart")
 @pytest.mark.parametrize(("change", "named"), CHANGES.values(), ids=CHANGES)
 def test_what_another_spec_machine_or_code_left_is_kept_and_said_and_not_gone_on_from(

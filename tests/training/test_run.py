@@ -138,6 +138,7 @@ def sentence(command):
     return ended.value.code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("event", "text"),
     [
@@ -173,6 +174,7 @@ def test_a_device_that_fails_ends_the_run_in_one_sentence_and_the_run_goes_on_la
     assert tiny.timeless(folder) == tiny.timeless(tiny.train(tiny.suite(data), tmp_path / "whole"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writes", [5, 13, 14, 15])  # checkpoints, and then weights, epochs and the record
 def test_a_full_disk_ends_the_run_in_one_sentence_and_spoils_nothing(data, tmp_path, monkeypatch, command, writes):
     other = tmp_path / "results" / "tiny" / "digits" / "other" / "seed0"
@@ -244,6 +246,7 @@ print(json.dumps({"opened": opened, "modules": list(sys.modules)}))
 """
 
 
+@pytest.mark.slow
 def test_training_cannot_reach_the_test_split(data, tmp_path):
     """Not one byte of it: it is gone, and in its place is a pipe that would hold up for ever who opens it."""
     bare, results = tmp_path / "bare", tmp_path / "results"
