@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.results import attack_names, by_variant
+from analysis.results import by_variant
 from experiment import strict_yaml
 from experiment.errors import UserError
 from experiment.suite import ROOT
@@ -149,12 +149,18 @@ def counterpart(variant: Mapping, eps: float) -> tuple[str, str] | None:
     return None
 
 
+def _usual_attacks(resolved: dict) -> list[str]:
+    """The suite's attacks that are what their labels say, in the suite's own ball."""
+    attacks = resolved["evaluation"]["attacks"]
+    return [attack["name"] for attack in attacks if attack["label"] == attack["name"] and attack["eps"] is None]
+
+
 def matches(resolved: dict, runs: pd.DataFrame, published: pd.DataFrame, sources: dict) -> Iterator[Match]:
     """Every published run of a variant's own method, data set, architecture and ball that shares an attack with it."""
     network, threat = resolved["network"], resolved["threat"]
     if network["activation"] != "relu" or threat["norm"] != "linf":  # no other is in published.csv
         return
-    alike = (published["architecture"] == network["name"]) & published["attack"].isin(attack_names(resolved))
+    alike = (published["architecture"] == network["name"]) & published["attack"].isin(_usual_attacks(resolved))
     alike &= (published["eps_255"] - 255 * threat["eps"]).abs() < 1e-6
     variants = {variant["label"]: variant for variant in resolved["variants"]}
     run = [column for column in COLUMNS if column not in OF_AN_ATTACK]

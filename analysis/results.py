@@ -208,8 +208,8 @@ def attack_names(resolved: dict) -> list[str]:
 
 def headline_attack(resolved: dict) -> str:
     """The attack by which a suite is judged: autoattack, or else the suite's last."""
-    names = attack_names(resolved)
-    return "autoattack" if "autoattack" in names else names[-1]
+    attacks = resolved["evaluation"]["attacks"]
+    return next((attack for attack in attacks if attack["name"] == "autoattack"), attacks[-1])["label"]
 
 
 def by_variant(resolved: dict, runs: pd.DataFrame) -> Iterator[tuple[dict, pd.DataFrame]]:

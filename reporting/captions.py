@@ -1,11 +1,13 @@
 """Sentences that say how the numbers of a suite came about: for captions, notes and titles."""
 
 import math
+from typing import Any
 
 import pandas as pd
 
-from analysis.results import RUN, attack_names
+from analysis.results import RUN
 from experiment import data
+from experiment.attacks import of_settings
 
 NOTHING = "–"
 SPREAD = f"Mean ± sample standard deviation over seeds, {NOTHING} where there is none."
@@ -44,7 +46,7 @@ def format_length(length: float, eps: float) -> str:
 def describe_protocol(resolved: dict, runs: pd.DataFrame) -> str:
     """Data, network, threat model, training, seeds, hardware and arithmetic, and what is this suite's own."""
     training, network, threat = resolved["training"], resolved["network"], resolved["threat"]
-    norm = {"linf": "L-inf"}.get(threat["norm"], threat["norm"])
+    norm = {"linf": "L-inf", "l2": "L2"}.get(threat["norm"], threat["norm"])
     seeds = resolved["seeds"]
     overrides = [
         f"{variant['label']} has {', '.join(f'{key} {value}' for key, value in variant['training'].items())}"
@@ -75,7 +77,7 @@ def _with_augmentation(dataset: str) -> str:
 
 
 def describe_attacks(resolved: dict, runs: pd.DataFrame) -> str:
-    """How many test images each attack had, its steps and restarts, and what margin-<k> is; ends in a full stop."""
+    """How many test images each attack had, its steps and restarts, and what it is; ends in a full stop."""
     used = runs[runs["evaluation_status"] == "ok"]
     counts = {}
     for dataset, rows in used.groupby("dataset", sort=False):
@@ -86,27 +88,33 @@ def describe_attacks(resolved: dict, runs: pd.DataFrame) -> str:
     shown = "; ".join(f"{dataset} {text}".strip() for dataset, text in counts.items())
     arithmetic = f", in {' and '.join(sorted(set(used['evaluation_precision'])))}" if shown else ""
     sentences = [f"Test images: {shown or 'none'}{arithmetic}."]
-    searches = [attack for attack in resolved["evaluation"]["attacks"] if "step_size" in attack]
-    if searches:
-        sentences.append(f"{_searches(searches, resolved['threat']['eps'])}.")
-    margins = [attack for attack in attack_names(resolved) if attack.startswith("margin-")]
-    if margins:
-        sentences.append(
-            f"{', '.join(margins)}: what papers call {', '.join(name.replace('margin', 'CW') for name in margins)}, "
-            "PGD on the margin loss (the largest other logit minus the true one) in the same ball."
-        )
+    attacks = resolved["evaluation"]["attacks"]
+    if particulars := _particulars(attacks, resolved["threat"]["eps"]):
+        sentences.append(f"{particulars}.")
+    for attack in attacks:
+        if explained := _attack(attack, resolved["threat"]["eps"]).explained:
+            sentences.append(f"{attack['label']}: {explained}.")
     return " ".join(sentences)
 
 
-def _searches(attacks: list[dict], eps: float) -> str:
-    """ "pgd-20, margin-20: steps of 0.25 eps, 1 restart; pgd-50: steps of 2/255, 5 restarts"."""
-    alike: dict[tuple, list[str]] = {}
+def _attack(attack: dict, eps: float) -> Any:
+    """The attack of a suite's entry. eps: of the suite, where the attack has none of its own."""
+    return of_settings({**attack, "threat": {"eps": attack["eps"] or eps}})
+
+
+def _particulars(attacks: list[dict], eps: float) -> str:
+    """ "pgd-20, margin-20: steps of 0.25 eps, 1 restart; far (pgd-50): eps = 16/255, steps of 2/255, 5 restarts"."""
+    alike: dict[str, list[str]] = {}
     for attack in attacks:
-        alike.setdefault((attack["step_size"], attack["restarts"]), []).append(attack["name"])
-    return "; ".join(
-        f"{', '.join(names)}: steps of {format_length(size, eps)}, {n} restart{'s' * (n > 1)}"
-        for (size, n), names in alike.items()
-    )
+        label, name = attack["label"], attack["name"]
+        said = [] if attack["eps"] is None else [f"eps = {format_eps(attack['eps'])}"]
+        if "step_size" in attack:
+            restarts = attack["restarts"]
+            size = format_length(attack["step_size"], attack["eps"] or eps)
+            said += [f"steps of {size}", f"{restarts} restart{'s' * (restarts > 1)}"]
+        if said or label != name:
+            alike.setdefault(", ".join(said), []).append(label if label == name else f"{label} ({name})")
+    return "; ".join(f"{', '.join(names)}: {said}" if said else ", ".join(names) for said, names in alike.items())
 
 
 def describe_runs(runs: pd.DataFrame, status: str) -> str:

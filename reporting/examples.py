@@ -145,8 +145,9 @@ def _runs(path: Path, dataset: str) -> pd.DataFrame:
 
 def attack_shown(suite: Suite) -> str | None:
     """The suite's first PGD attack, or else its first attack; None where it has none."""
-    names = [name for name in suite.attacks if name != "clean"]
-    return next((name for name in names if name.startswith("pgd-")), names[0] if names else None)
+    names = {label: suite.attack(label)["name"] for label in suite.attacks}
+    labels = [label for label, name in names.items() if name != "clean"]
+    return next((label for label in labels if names[label].startswith("pgd-")), labels[0] if labels else None)
 
 
 def choose(resolved: dict, runs: pd.DataFrame, folder: Path) -> list[Choice]:
@@ -224,7 +225,7 @@ def attacked(suite: Suite, dataset: str, choice: Choice, attack: str, seen: Samp
     file = folder / choice.variant / f"seed{choice.seed}" / "model.safetensors"
     network = load_network(run, suite.dataset(dataset), file, choice.weights_sha256).to(device)
     images, labels = seen.images.to(device), seen.labels.to(device)
-    verdicts = verify.attack(settings, network, images, labels, seed=settings["seed"])
+    verdicts = verify.attack(settings, network, images, labels, seed=settings.get("seed", 0))
     with torch.no_grad():
         before, after = (network(x).argmax(1).tolist() for x in (images, verdicts.adversarial))
     return Attacked(choice, verdicts.adversarial.cpu(), before, after, verdicts.flags)
@@ -287,8 +288,9 @@ def _perturbation(axes: Axes, delta: Tensor, eps: float) -> None:
 
 def describe(suite: Suite, dataset: str, attack: str, seen: Sample, shown: list[Attacked]) -> str:
     """The caption: which images, networks, attack and scale."""
-    settings, eps = suite.attack(attack), suite.resolved["threat"]["eps"]
-    options = f" (steps of {settings['step_size'] / eps:g} eps)" if attack.startswith(("pgd-", "margin-")) else ""
+    settings = suite.attack(attack)
+    eps = settings["threat"]["eps"]
+    options = f" (steps of {settings['step_size'] / eps:g} eps)" if "step_size" in settings else ""
     first, last = (seen.places[:-1], seen.places[-1]) if seen.chosen else (seen.places, None)
     scale = f"grey is 0, each channel {1 / (2 * eps):.3g} times as strong"
     scale = "blue is −eps, white 0, red +eps" if data.dataset(dataset).shape[0] == 1 else scale

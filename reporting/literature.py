@@ -109,7 +109,7 @@ def _of_quantity(resolved: dict, match: Match, line: dict) -> list[str]:
     if line["quantity"] in COSTS:
         busy = [f"all of ours timed beside other work ({MARK})"] if (match.ours["disturbed"] != "").all() else []
         return [f"hardware {line['published_hardware']}", *busy] if line["quantity"] == "minutes" else []
-    settings = next(a for a in resolved["evaluation"]["attacks"] if a["name"] == line["quantity"])
+    settings = next(a for a in resolved["evaluation"]["attacks"] if a["label"] == line["quantity"])
     images = match.ours.loc[match.ours["attack"] == line["quantity"], "images"].max()
     all_images = data.dataset(match.identity["dataset"]).test_images
     found = [f"our {line['quantity']} on {images} of {all_images} test images"] if images < all_images else []

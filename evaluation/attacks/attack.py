@@ -22,7 +22,7 @@ class Attack(Plugin):
     A subclass's fields are what a suite may say of it; one called `seed` says that the attack draws.
 
     eps: radius of the ball, in pixel units.
-    display: the attack's name as a text spells it; paper: author and year; explained: what a caption adds, or nothing.
+    display: the attack's name as a text spells it; paper: author and year.
     strength: 0 for no search, 1 for one that leaves much to be found, 2 for one along gradients, many steps of it, 3
         for several searches together. An attack leaves no more images robust than one of less strength, but for chance.
     name_carries: the field whose value a suite writes behind the name, as 20 in pgd-20; None where there is none.
@@ -30,7 +30,6 @@ class Attack(Plugin):
 
     display: ClassVar[str]
     paper: ClassVar[str]
-    explained: ClassVar[str] = ""
     strength: ClassVar[int] = 1
     name_carries: ClassVar[str | None] = None
     given = frozenset({"eps"})
@@ -46,6 +45,11 @@ class Attack(Plugin):
         labels: (N,); threat: draws from `seed`; batch_size: images to show to the network at a time.
         """
         raise NotImplementedError
+
+    @property
+    def explained(self) -> str:
+        """What a caption adds to the name, a clause; "" for nothing."""
+        return ""
 
     @property
     def iterations(self) -> dict[str, float | None]:

@@ -17,9 +17,11 @@ class Margin(PGD):
 
     display = "margin PGD"
     paper = "Carlini & Wagner, 2017"
-    explained = (
-        "what papers call CW, PGD on the margin loss (the largest other logit minus the true one) in the same ball"
-    )
+
+    @property
+    def explained(self) -> str:
+        loss = "the margin loss (the largest other logit minus the true one)"
+        return f"what papers call CW-{self.steps}, PGD on {loss} in the same ball"
 
     @property
     def loss(self) -> Loss:

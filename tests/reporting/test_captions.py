@@ -17,7 +17,8 @@ RUNS = pd.DataFrame(
 
 
 def described(*attacks, eps=8 / 255):
-    return describe_attacks({"threat": {"eps": eps}, "evaluation": {"attacks": list(attacks)}}, RUNS)
+    entries = [{"label": attack["name"], "eps": None, **attack} for attack in attacks]
+    return describe_attacks({"threat": {"eps": eps}, "evaluation": {"attacks": entries}}, RUNS)
 
 
 def searching(name, size, restarts=1):
@@ -34,6 +35,21 @@ def test_step_size_and_restarts_of_every_search_are_said_once():
         {"name": "autoattack", "images": None, "seed": 0},
     )
     assert "pgd-20, margin-20: steps of 0.25 eps, 1 restart; pgd-50: steps of 1/255, 10 restarts." in text
+
+
+@pytest.mark.fault("weak")
+def test_what_a_label_stands_for_and_a_radius_of_its_own_are_said():
+    text = described(
+        searching("pgd-20", 2 / 255),
+        {**searching("pgd-20", 2 / 255, 10), "label": "pgd-20-10"},
+        {**searching("margin-20", 4 / 255), "label": "far", "eps": 16 / 255},
+        {"name": "autoattack", "label": "near", "eps": 4 / 255, "images": None, "seed": 0},
+        {"name": "square", "label": "once", "images": None, "queries": 5, "seed": 0},
+    )
+    assert "pgd-20: steps of 0.25 eps, 1 restart; pgd-20-10 (pgd-20): steps of 0.25 eps, 10 restarts; " in text
+    assert "far (margin-20): eps = 16/255, steps of 0.25 eps, 1 restart; near (autoattack): eps = 4/255; " in text
+    assert "once (square)." in text
+    assert "far: what papers call CW-20, PGD on the margin loss" in text
 
 
 @pytest.mark.fault("weak")
