@@ -14,7 +14,7 @@ from reporting import tables
 from reporting.page import render
 from reporting.trace import trace
 
-pytestmark = pytest.mark.fault("file")
+pytestmark = [pytest.mark.slow, pytest.mark.fault("file")]
 
 FEW = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus")}
 RUN = "digits/pgd-7/seed0"

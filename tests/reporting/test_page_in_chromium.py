@@ -16,7 +16,10 @@ QUIET += ["--disable-component-update", "--disable-sync"]
 SIX = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus", "free-8", "free+mplus", "fast", "fast+mplus")}
 RUN = "run-digits/pgd+mplus/seed1"
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed; .ci/run installs it with apt")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed; .ci/run installs it with apt"),
+]
 
 
 @pytest.fixture(scope="module")
