@@ -47,6 +47,7 @@ class Facts:
     choices: Mapping[str, tuple[str, ...]]
     least_steps: int
     norms: tuple[str, ...]
+    reuses_crafting_graph: bool = False
 
     def checked(self, options: Mapping[str, Any]) -> dict[str, Value]:
         """The method's options with those of a variant. Raises ValueError, with what follows the variant's name."""
@@ -124,4 +125,5 @@ def _read(root: Path, method: str, stamps: tuple[tuple[int, int] | None, ...]) -
         attributes.get("choices", {}),
         attributes.get("least_steps", 0),
         attributes.get("norms", ("linf",)),
+        attributes.get("reuses_crafting_graph", False),
     )

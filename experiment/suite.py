@@ -127,6 +127,11 @@ class Suite(Keys):
             where = f"variant {variant.label}: training"
             overridden = self._overridden(variant, where)
             check_fits(overridden, where, self.datasets)
+            if overridden.crafting_batch_norm == "eval" and method_facts.of(variant.method).reuses_crafting_graph:
+                raise UserError(
+                    f"variant {variant.label}: {variant.method} goes back through its crafting pass to update weights, "
+                    "so that crafting_batch_norm must be train"
+                )
             dumped = overridden.model_dump(mode="json")
             variants.append(variant.model_copy(update={"training": {key: dumped[key] for key in variant.training}}))
         return self.model_copy(update={"variants": variants})
