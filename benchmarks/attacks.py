@@ -82,7 +82,7 @@ def measure(options: argparse.Namespace) -> dict:
         "repeats": options.repeats,
         "hardware": provenance.hardware(device),
         "torch": torch.__version__,
-        "sources": provenance.engine_sha256(),
+        "sources": provenance.sha256_of("engine", "evaluation"),
         "rows": rows,
     }
 

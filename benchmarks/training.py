@@ -161,7 +161,7 @@ def measure(suite: Suite, options: argparse.Namespace) -> dict:
         "matrix_flops_per_second": rates,
         "hardware": provenance.hardware(device),
         "torch": torch.__version__,
-        "sources": provenance.engine_sha256(),
+        "sources": provenance.sha256_of("engine", "training"),
         "rows": rows,
     }
 

@@ -8,16 +8,14 @@ An interrupted evaluation goes on after the last finished chunk when the same co
 import argparse
 import io
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from evaluation.chunks import in_chunks
-from experiment import models, precision, provenance, record, slots, sources, weights
+from experiment import models, precision, provenance, record, slots, weights
 from experiment.consistency import reason_to_evaluate
 from experiment.data import sha256
 from experiment.datasets.dataset import Dataset
@@ -61,6 +59,7 @@ def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
     images, labels = suite.load_split(run.dataset, "test")
     data_sha256 = sha256(images, labels)
     images, labels = images[: settings["images"]], labels[: settings["images"]]
+    made_of = provenance.made_of("evaluation", provenance.named_by_attack(settings, run.spec))
     robust, flags, seconds = np.zeros(0, bool), [], 0.0
     evaluated = trained["status"] != "diverged"
     parts = folder / "evaluate" / f".{name}.parts"
@@ -71,7 +70,7 @@ def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
         dataset, file = suite.dataset(run.dataset), folder / "model.safetensors"
         network = load_network(run, dataset, file, trained["weights_sha256"]).to(device)
         identity = {"weights": trained["weights_sha256"], "data": data_sha256, "settings": settings}
-        identity |= fingerprint(device, "fp32", *sources_of(settings))
+        identity |= fingerprint(device, "fp32", made_of)
         robust, flags, seconds = in_chunks(settings, network, images, labels, parts, identity)
     correct = int(robust.sum()) if evaluated else None
     result = {
@@ -91,8 +90,7 @@ def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
             "fp32",
             started,
             suite.resolved,
-            trained["provenance"]["sources"]["method"],
-            provenance.attack_sha256(settings["name"], settings["threat"]["norm"]),
+            {"method": trained["provenance"]["sources"]["method"], **made_of},
         ),
     }
     (folder / "evaluate" / f"{name}.json").unlink(missing_ok=True)  # it would be of verdicts that are no longer there
@@ -102,13 +100,6 @@ def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:
     record.write(folder / "evaluate" / f"{name}.json", result)
     shutil.rmtree(parts, ignore_errors=True)
     return result
-
-
-def sources_of(settings: Mapping[str, Any]) -> list[str]:
-    """The files that make an attack's verdicts, from the project's root: the attack's, and the networks'."""
-    root, norm = provenance.ROOT, settings["threat"]["norm"]
-    found = [str(path.relative_to(root)) for path in sources.of_attack(root, settings["name"], norm)]
-    return [*found, "experiment/models/*.py", "experiment/precision.py"]
 
 
 def load_network(run: Run, dataset: Dataset, file: Path, sha256: str) -> nn.Module:

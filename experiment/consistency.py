@@ -1,6 +1,6 @@
 """Whether a record was made as the suite says that collates it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,8 @@ def reason_to_train(run: Run, folder: Path) -> str | None:
         trained = read(path, {"kind": "train", **identity, "spec": run.spec} | of_data(run.dataset, "train"))
     except UserError as error:
         return str(error).removeprefix(f"{path}: ")
-    if trained["provenance"]["sources"]["method"] != provenance.method_sha256(run.spec["method"]):
-        return f"the sources of method {run.spec['method']} are not those that it was trained with"
+    if (changed := _changed(trained, provenance.named_by_run(run.spec))) is not None:
+        return f"the sources of {changed} are not those that it was trained with"
     lacking = [name for name in ("epochs.csv", "model.safetensors") if not (folder / name).is_file()]
     return f"there is no {lacking[0]} beside it" if lacking else None
 
@@ -56,12 +56,18 @@ def reason_to_evaluate(suite: Suite, run: Run, attack: str, folder: Path) -> str
         read_verdicts(path.with_name(f"{attack}.robust.npy"), evaluation)
     except UserError as error:
         return str(error).removeprefix(f"{path}: ")
-    settings = suite.attack(attack)
-    made_by = evaluation["provenance"]["sources"].get("attack")
-    if made_by != provenance.attack_sha256(settings["name"], settings["threat"]["norm"]):
-        return f"the sources of attack {settings['name']} are not those that it was made with"
+    if (changed := _changed(evaluation, provenance.named_by_attack(suite.attack(attack), run.spec))) is not None:
+        return f"the sources of {changed} are not those that it was made with"
     same = evaluation["weights_sha256"] == trained["weights_sha256"]
     return None if same else "weights_sha256 is not that of train.json"
+
+
+def _changed(made: record.Record, named: Iterable[tuple[str, str]]) -> str | None:
+    """The first of `named`, "steps rule mplus", whose sources are not those that a record was made with."""
+    for kind, name in named:
+        if made["provenance"]["sources"].get(kind) != provenance.sha256_of(kind, name):
+            return f"{'method' if kind == 'method' else plugins.KINDS[kind].what} {name}"
+    return None
 
 
 def difference(found: Any, wanted: Any, field: str) -> str | None:

@@ -9,21 +9,21 @@ from experiment import provenance
 
 
 class Fingerprint(TypedDict):
-    """code: SHA-256 of the sources; packages: their versions."""
+    """code: SHA-256 of the sources, by what they are; packages: their versions."""
 
-    code: str
+    code: dict[str, str]
     packages: dict[str, str]
     hardware: str
     precision: str
 
 
-def fingerprint(where: torch.device, precision: str, *code: str) -> Fingerprint:
+def fingerprint(where: torch.device, precision: str, code: dict[str, str]) -> Fingerprint:
     """Code, packages, hardware and precision, each of which changes results or times.
 
-    code: patterns of Python files, from the project's root.
+    code: as `provenance.made_of` gives it.
     """
     return {
-        "code": provenance.source_sha256(path for pattern in code for path in provenance.ROOT.glob(pattern)),
+        "code": code,
         "packages": {name: metadata.version(name) for name in ("torch", "numpy", "pyautoattack")},
         "hardware": provenance.hardware(where)["label"],
         "precision": precision,

@@ -13,8 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from experiment import sources
 from experiment.errors import UserError
+from experiment.plugins import KINDS
+from experiment.sources import of_engine, of_method, of_plugin
 
 if TYPE_CHECKING:  # the Snakefile imports this module at every start, and torch would cost it seconds
     import torch
@@ -22,8 +23,6 @@ if TYPE_CHECKING:  # the Snakefile imports this module at every start, and torch
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "torchvision", "pyautoattack", "numpy", "scipy", "scikit-learn", "snakemake")
 ROOMS = ("experiment", "steps", "methods", "training", "evaluation", "analysis", "reporting", "benchmarks")
-# What makes numbers, and every method shares.
-ENGINE = ("experiment/**/*.py", "steps/*.py", "methods/*.py", "training/**/*.py", "evaluation/**/*.py")
 LOCAL = {"data_dir", "mirrors", "checkpoint_seconds"}  # keys of a suite that change no result and may name folders
 
 
@@ -91,13 +90,12 @@ def collect(
     precision: str,
     started: str,
     suite: Mapping[str, Any],
-    method: str,
-    attack: str | None = None,
+    sources: dict[str, str],
 ) -> Provenance:
     """The provenance of a record that is about to be written.
 
-    precision: arithmetic that was used ("fp32", "tf32", "bf16"); suite: as resolved; method: the hash of the source
-    that trained the weights; attack: of the source that attacked them, in an evaluation.
+    precision: arithmetic that was used ("fp32", "tf32", "bf16"); suite: as resolved; sources: as `made_of`
+    gives them.
     """
     return {
         "hardware": hardware(where),
@@ -106,7 +104,7 @@ def collect(
         "packages": {name: _version(name) for name in PACKAGES},
         "git": git(),
         "suite_sha256": suite_sha256(suite),
-        "sources": {"engine": engine_sha256(), "method": method} | ({"attack": attack} if attack else {}),
+        "sources": sources,
         "started": started,
         "finished": now(),
     }
@@ -120,23 +118,37 @@ def suite_sha256(resolved: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def engine_sha256() -> str:
-    """Of the source that all methods share."""
-    return source_sha256(path for pattern in ENGINE for path in ROOT.glob(pattern))
+def named_by_run(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Kind and name of what trains a run: its method, and each plug-in that its specification names."""
+    training = spec["training"]
+    parts = {"steps": spec["steps"], "schedule": training["schedule"], "optimizer": training["optimizer"]}
+    parts |= {"network": spec["network"], "threat": spec["threat"]}
+    return [("method", spec["method"]), *((kind, part[KINDS[kind].key]) for kind, part in parts.items())]
 
 
-def method_sha256(method: str) -> str:
-    """Of all that the method is made of: the files of its folder, its defaults among them, and what they import."""
-    return source_sha256(sources.of_method(ROOT, method))
+def named_by_attack(settings: Mapping[str, Any], spec: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The same of what makes an attack's verdicts on a run; not of how that was trained, for it has weights.
+
+    settings: of the attack, resolved; spec: of the run.
+    """
+    attack = settings["name"].partition("-")[0]
+    return [("attack", attack), ("threat", settings["threat"]["norm"]), ("network", spec["network"]["name"])]
+
+
+def made_of(stage: str, named: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Digests of the sources of a stage, "training" or "evaluation", by kind: of its engine and of what is named."""
+    return {"engine": sha256_of("engine", stage)} | {kind: sha256_of(kind, name) for kind, name in named}
 
 
 @cache
-def attack_sha256(attack: str, norm: str) -> str:
-    """Of all that makes an attack's verdicts: its file, the check of what it finds, the norm, and what they import.
+def sha256_of(kind: str, name: str) -> str:
+    """Of all the sources that a method, a plug-in, or the engine of "training" or "evaluation" is made of.
 
     Read once: what a process runs does not change.
     """
-    return source_sha256(sources.of_attack(ROOT, attack, norm))
+    if kind == "engine":
+        return source_sha256(of_engine(ROOT, name))
+    return source_sha256(of_method(ROOT, name) if kind == "method" else of_plugin(ROOT, kind, name))
 
 
 def hardware(where: "torch.device") -> Hardware:

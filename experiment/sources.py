@@ -1,10 +1,28 @@
-"""The files that a method or an attack is made of, and those that it imports. Found by reading, importing none."""
+"""The files that a method, a plug-in and the code around them are made of. Found by reading, importing none."""
 
 import ast
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
-SHARED = ("experiment", "steps", "training", "evaluation")  # rooms that all methods share; records have a hash of them
+from experiment.plugins import KINDS
+
+SHARED = ("experiment", "steps", "training", "evaluation")  # rooms of what is no method
+# What runs around the plug-ins, by stage.
+ENGINES = {
+    "training": ("training/trainer.py",),
+    "evaluation": ("evaluation/chunks.py", "experiment/precision.py"),
+}
+# What makes verdicts beside an attack's own file: the check of what it finds, and what it may search with.
+FRAME, SEARCH = "evaluation/chunks.py", ("experiment.attacks", "experiment.pgd", "experiment.threats")
+
+
+def of_engine(root: Path, stage: str) -> list[Path]:
+    """What runs around the plug-ins in a stage, "training" or "evaluation", in the project `root`; with all imports.
+
+    No plug-in is among it, as they are imported by name.
+    """
+    return _closure(root, [root / name for name in ENGINES[stage]], lambda name: _files(root, name))
 
 
 def of_method(root: Path, method: str) -> list[Path]:
@@ -13,28 +31,32 @@ def of_method(root: Path, method: str) -> list[Path]:
     Of another folder of methods/ that is every file too; of any other module of the project the module alone. Left out
     are the shared rooms, README.md, caches and hidden files.
     """
-
-    def files(name: str) -> Iterable[Path]:
-        return () if name.partition(".")[0] in SHARED else _files(root, name)
-
-    return _closure(root, _folder(root, method), files)
+    return _closure(root, _folder(root, method), lambda name: () if _shared(name) else _files(root, name))
 
 
-def of_attack(root: Path, attack: str, norm: str) -> list[Path]:
-    """What makes an attack's verdicts in the project `root`: its file, the frame around all attacks, the norm's file.
+def of_plugin(root: Path, kind: str, name: str) -> list[Path]:
+    """A plug-in's file in the project `root`, and what it imports of its own room and of others that are not shared.
 
-    And what those import of evaluation/, experiment/threats/, experiment/attacks.py and experiment/pgd.py; so not the
-    command that writes the record. attack: as a suite names it, such as pgd-20.
+    kind: of experiment.plugins; an attack is made of the frame around all attacks too. Its room is a folder of the
+    project, or of experiment/.
     """
+    of = KINDS[kind]
+    room = of.package.partition(".")[0]
+    own = [of.package if room == "experiment" else room, *(SEARCH if kind == "attack" else ())]
+    start = [f"{of.package.replace('.', '/')}/{of.stem(name)}.py", *([FRAME] if kind == "attack" else [])]
 
     def files(name: str) -> Iterable[Path]:
-        searching = name.partition(".")[0] == "evaluation" or name.startswith(
-            ("experiment.attacks", "experiment.threats", "experiment.pgd")
-        )
-        return _files(root, name) if searching else ()
+        return _files(root, name) if not _shared(name) or any(_within(name, package) for package in own) else ()
 
-    own = (f"evaluation/attacks/{attack.partition('-')[0]}.py", "evaluation/chunks.py", f"experiment/threats/{norm}.py")
-    return _closure(root, [root / name for name in own], files)
+    return _closure(root, [root / file for file in start], files)
+
+
+def _shared(name: str) -> bool:
+    return name.partition(".")[0] in SHARED
+
+
+def _within(name: str, package: str) -> bool:
+    return f"{name}.".startswith(f"{package}.")
 
 
 def _closure(root: Path, start: Iterable[Path], files: Callable[[str], Iterable[Path]]) -> list[Path]:
@@ -68,22 +90,26 @@ def _files(root: Path, name: str) -> Iterator[Path]:
     yield from filter(Path.is_file, [*packages, root.joinpath(*parts).with_suffix(".py")])
 
 
-def _imported(root: Path, path: Path) -> Iterator[str]:
-    """The names that a file imports, at any depth of it; of `from a import b` "a" and "a.b", which may be a module."""
-    if path.suffix != ".py":
-        return
-    try:
-        tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):
-        return  # who imports it is told
-    package = path.relative_to(root).parts[:-1]
+def _imported(root: Path, path: Path) -> Iterable[str]:
+    return _names(path.read_bytes(), path.relative_to(root).parts[:-1]) if path.suffix == ".py" else ()
 
+
+@cache
+def _names(code: bytes, package: tuple[str, ...]) -> list[str]:
+    """The names that code imports, at any depth of it; of `from a import b` "a" and "a.b", which may be a module."""
+    try:
+        return list(_imports(ast.parse(code), package))
+    except (SyntaxError, ValueError):
+        return []  # who imports it is told
+
+
+def _imports(tree: ast.Module, package: tuple[str, ...]) -> Iterator[str]:
     def absolute(name: str) -> str:
         level = len(name) - len(name.lstrip("."))
         above = package[: len(package) - level + 1] if level else ()
         return ".".join([*above, *filter(None, [name.lstrip(".")])])
 
-    for node in ast.walk(tree):
+    for node in _run(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -92,3 +118,12 @@ def _imported(root: Path, path: Path) -> Iterator[str]:
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
             words = [word.value for word in node.args[:1] if isinstance(word, ast.Constant)]
             yield from (absolute(word) for word in words if isinstance(word, str))
+
+
+def _run(node: ast.AST) -> Iterator[ast.AST]:
+    """All of a module that may run, which what only a type checker reads does not."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            child = ast.Module(child.orelse, [])
+        yield child
+        yield from _run(child)

@@ -146,11 +146,13 @@ def suspects(runs: pd.DataFrame) -> pd.DataFrame:
 def describe_sources(runs: pd.DataFrame) -> list[str]:
     """A sentence for each thing that records should share and do not: sources, packages, hardware of training."""
     trained, evaluated = runs.drop_duplicates(RUN), runs[runs["evaluation_engine_sha256"].notna()]
-    engines = pd.concat([trained["engine_sha256"], evaluated["evaluation_engine_sha256"]])
+    engines = {"Trained": trained["engine_sha256"], "Attacked": evaluated["evaluation_engine_sha256"]}
     packages = pd.concat([trained["packages"], evaluated["evaluation_packages"]])
-    sentences = []
-    if engines.nunique() > 1:
-        sentences.append(f"Made by different versions of this suite's own source: {_counted(engines.str[:12])}.")
+    sentences = [
+        f"{made} by different versions of this suite's own source: {_counted(found.str[:12])}."
+        for made, found in engines.items()
+        if found.nunique() > 1
+    ]
     for method, rows in trained.groupby("method", sort=False):
         if rows["method_sha256"].nunique() > 1:
             sentences.append(

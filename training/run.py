@@ -107,7 +107,7 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
             "weights_sha256": weights_sha256,
             "data_sha256": sha256(images, labels),
             "provenance": provenance.collect(
-                device, trainer.precision, trainer.started, suite.resolved, provenance.method_sha256(run.spec["method"])
+                device, trainer.precision, trainer.started, suite.resolved, trainer.made_of
             ),
         },
     )

@@ -91,10 +91,8 @@ class Trainer:
         self.parts, self.started = 1, provenance.now()
         self.starts_anew: str | None = None  # why, where there is a checkpoint that is not gone on from
         self._identity = {"spec": spec, "data": dataset.sha256.get("train")}
-        self._identity |= {"method": provenance.method_sha256(spec["method"])}
-        self._identity |= fingerprint(
-            device, self.precision, "experiment/**/*.py", "steps/*.py", "training/**/*.py", "methods/*.py"
-        )
+        self.made_of = provenance.made_of("training", provenance.named_by_run(spec))
+        self._identity |= fingerprint(device, self.precision, self.made_of)
         self._epoch = self._batch = 0
         self._sums = torch.zeros(3, dtype=torch.float64, device=device)
         self._at_epoch_start = (0.0, 0.0, Spent().as_dict())

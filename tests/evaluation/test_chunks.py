@@ -175,7 +175,7 @@ def test_chunks_of_other_settings_are_of_no_use(checkpoint, folder, attacked, at
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("experiment.provenance.source_sha256", lambda paths: "f" * 64),
+        ("experiment.provenance.sha256_of", lambda kind, name: "f" * 64),
         ("experiment.provenance.cpu_model", lambda: "Another CPU"),
     ],
 )

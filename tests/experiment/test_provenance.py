@@ -16,10 +16,13 @@ from experiment.suite import ROOT, Suite
 QUICK = Suite.load(ROOT / "configs" / "quick.yaml").resolved
 
 
+SPEC = next(Suite.load(ROOT / "configs" / "quick.yaml").runs()).spec
+
+
 @pytest.fixture(scope="module")
 def collected():
-    method = provenance.method_sha256("pgd")
-    return provenance.collect(torch.device("cpu"), "fp32", provenance.now(), QUICK, method)
+    made_of = provenance.made_of("training", provenance.named_by_run(SPEC))
+    return provenance.collect(torch.device("cpu"), "fp32", provenance.now(), QUICK, made_of)
 
 
 def strings(value):
@@ -57,7 +60,7 @@ def test_nothing_names_the_host_the_user_or_a_folder(monkeypatch):
     monkeypatch.setattr("socket.gethostname", lambda: "marked-host")
     monkeypatch.setattr("platform.node", lambda: "marked-host")
     local = QUICK | {"data_dir": "/marked-data", "mirrors": {"cifar10": ["file:///marked-mirror"]}}
-    found = provenance.collect(torch.device("cpu"), "fp32", provenance.now(), local, "0" * 64)
+    found = provenance.collect(torch.device("cpu"), "fp32", provenance.now(), local, {"engine": "0" * 64})
     text = json.dumps(found)
     assert "marked" not in text
     assert str(ROOT) not in text
@@ -90,23 +93,6 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "methods/mine/defaults.yaml").write_text("steps: {}")
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
     return tmp_path
-
-
-@pytest.mark.parametrize("file", ["experiment/a.py", "experiment/models/b.py", "methods/method.py", "training/new.py"])
-def test_the_engine_s_hash_follows_every_source_that_methods_share(project, file):
-    before = provenance.engine_sha256(), provenance.method_sha256("mine")
-    (project / file).parent.mkdir(exist_ok=True)
-    (project / file).write_text("changed")
-    assert provenance.engine_sha256() != before[0]
-    assert provenance.method_sha256("mine") == before[1]
-
-
-@pytest.mark.parametrize("file", ["method.py", "defaults.yaml", "helper.py"])
-def test_a_method_s_hash_follows_its_own_source_and_defaults(project, file):
-    before = provenance.engine_sha256(), provenance.method_sha256("mine")
-    (project / "methods/mine" / file).write_text("changed")
-    assert provenance.engine_sha256() == before[0]
-    assert provenance.method_sha256("mine") != before[1]
 
 
 def test_a_source_hash_can_be_made_again_by_hand(project):

@@ -1,11 +1,8 @@
-"""What a method and an attack are made of: whatever file could change what they train or find."""
-
-import shutil
+"""What a method is made of: whatever file could change what it trains."""
 
 import pytest
 
 from experiment import provenance, sources, suite
-from experiment.suite import ROOT
 
 PROJECT = {
     "experiment/threats/__init__.py": "",
@@ -64,11 +61,17 @@ def project(tmp_path, monkeypatch):
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
     monkeypatch.setattr(suite, "ROOT", tmp_path)
-    return tmp_path
+    yield tmp_path
+    provenance.sha256_of.cache_clear()
 
 
 def files(project, method="mine"):
     return [str(path.relative_to(project)) for path in sources.of_method(project, method)]
+
+
+def sha256(method):
+    provenance.sha256_of.cache_clear()
+    return provenance.sha256_of("method", method)
 
 
 def test_a_method_is_made_of_every_file_of_its_folder_and_of_what_it_imports_of_its_room(project):
@@ -97,54 +100,14 @@ def test_methods_that_import_each_other_and_a_file_that_is_no_python_are_read_to
 @pytest.mark.parametrize("name", [*(f"methods/mine/{name}" for name in OWN), "methods/base/nets/deep.py"])
 def test_editing_any_of_it_changes_the_hash_by_which_its_runs_are_stale(project, name):
     (project / "methods/mine/method.py").write_text("from methods.base.method import Base")
-    before = provenance.method_sha256("mine"), provenance.method_sha256("other")
+    before = sha256("mine"), sha256("other")
     (project / name).write_text("# edited")
-    assert provenance.method_sha256("mine") != before[0]
-    assert provenance.method_sha256("other") == before[1]
+    assert sha256("mine") != before[0]
+    assert sha256("other") == before[1]
 
 
 @pytest.mark.parametrize("name", ["README.md", ".method.py.swp", ".cache/x.py", "nets/__pycache__/tweak.py"])
 def test_editing_what_trains_nothing_changes_nothing(project, name):
-    before = provenance.method_sha256("mine")
+    before = sha256("mine")
     (project / "methods/mine" / name).write_text("edited")
-    assert provenance.method_sha256("mine") == before
-
-
-ATTACKS = sorted(
-    path.stem for path in (ROOT / "evaluation" / "attacks").glob("*.py") if path.stem not in ("__init__", "attack")
-)
-FRAME = [
-    *("evaluation/attacks/attack.py", "evaluation/chunks.py", "evaluation/fast_inference.py", "evaluation/verify.py"),
-    *("experiment/attacks.py", "experiment/pgd.py", "experiment/threats/threat.py"),
-]
-EDITS = {
-    **{file: set(ATTACKS) for file in FRAME},
-    "experiment/threats/linf.py": set(ATTACKS),
-    "experiment/threats/l2.py": set(),
-    "evaluation/attacks/pgd.py": {"pgd", "margin"},
-    "evaluation/attacks/margin.py": {"margin"},
-    "evaluation/attacks/square.py": {"square"},
-    "evaluation/package.py": {"apgd", "autoattack", "fab", "square"},
-    "evaluation/run.py": set(),
-    "experiment/suite.py": set(),
-    "training/trainer.py": set(),
-    "reporting/page.py": set(),
-    "benchmarks/attacks.py": set(),
-}
-
-
-@pytest.mark.parametrize("file", EDITS)
-def test_an_edit_makes_stale_the_evaluations_of_the_attacks_that_use_the_file(tmp_path, monkeypatch, file):
-    for room in ("evaluation", "experiment", "training", "reporting", "benchmarks"):
-        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(provenance, "ROOT", tmp_path)
-
-    def hashes():
-        return {
-            attack: provenance.source_sha256(sources.of_attack(tmp_path, f"{attack}-20", "linf")) for attack in ATTACKS
-        }
-
-    before = hashes()
-    with open(tmp_path / file, "a") as edited:
-        edited.write("# edited\n")
-    assert {attack for attack, sha256 in hashes().items() if sha256 != before[attack]} == EDITS[file]
+    assert sha256("mine") == before

@@ -18,7 +18,6 @@ import yaml
 
 import methods
 import steps
-from experiment.data import dataset
 from experiment.suite import ROOT
 from training import checkpoint, trainer
 from training import run as training_run
@@ -251,8 +250,8 @@ CHANGES = {
         f"packages (torch {metadata.version('torch')}, ",
     ),
     "code": (
-        lambda patch: patch.setattr("experiment.provenance.source_sha256", lambda paths: "f" * 64),
-        "method, code;",
+        lambda patch: patch.setattr("experiment.provenance.sha256_of", lambda kind, name: "f" * 64),
+        "code;",
     ),
     "precision": (
         lambda patch: patch.setattr("experiment.precision.resolve", lambda *_: "bf16"),
@@ -287,25 +286,6 @@ def test_what_another_spec_machine_or_code_left_is_kept_and_said_and_not_gone_on
     assert "resumed at epoch 2, minibatch 1" in (folder / "train.log").read_text()
     assert tiny.timeless(folder) == tiny.timeless(tiny.train(original, tmp_path / "whole"))
     assert not (folder / "resume").exists()
-
-
-def test_an_edited_method_is_another_code(data, tmp_path, monkeypatch):
-    """Its folder is hashed: Snakemake trains again when a method is edited, and must not get half of the old one."""
-    hashed = []
-    monkeypatch.setattr("experiment.provenance.source_sha256", lambda paths: hashed.extend(paths) or "0" * 64)
-    suite = tiny.suite(data, "free")
-    (run,) = suite.runs()
-    images, labels = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)
-    split = (images, labels, images, labels)
-    Trainer(run.spec, dataset("digits"), split, torch.device("cpu"), tmp_path / "resume", 1)
-    names = {str(path.relative_to(ROOT)) for path in hashed}
-    assert {
-        "methods/free/method.py",
-        "methods/method.py",
-        "training/trainer.py",
-        "experiment/models/small_cnn.py",
-    } <= names
-    assert not any(name.startswith(("methods/pgd", "evaluation/", "tests/")) for name in names)
 
 
 def test_a_kill_between_the_record_and_the_end_costs_nothing_but_the_last_minibatch(data, tmp_path, monkeypatch):
