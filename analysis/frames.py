@@ -1,10 +1,11 @@
-"""CSV files read with the types that were declared for their columns, never with guessed ones."""
+"""CSV files read and written with the columns that were declared for them, never with guessed ones."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from analysis.columns import FILES, names
 from experiment.errors import UserError
 
 
@@ -19,3 +20,15 @@ def read_csv(path: Path, types: Mapping[str, type | str]) -> pd.DataFrame:
     except (OSError, ValueError, OverflowError, MemoryError) as error:
         said = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: not readable as a table with the columns {', '.join(types)} ({said})") from None
+
+
+def to_csv(file: str, frame: pd.DataFrame, attacks: Sequence[str] = ()) -> str:
+    """The text of one of the files that analysis/columns.py declares.
+
+    attacks: of the suite, after which columns are named. Raises ValueError where a column is not declared.
+    """
+    declared = set(names(FILES[file][1], attacks))
+    if unknown := [column for column in frame.columns if column not in declared]:
+        raise ValueError(f"{file}: the column {unknown[0]!r} is not declared in analysis/columns.py")
+    text: str = frame.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+    return text

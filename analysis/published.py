@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.results import by_variant
+from analysis.results import Identity, by_variant
 from experiment import strict_yaml
 from experiment.errors import UserError
 from experiment.suite import ROOT
@@ -56,7 +56,7 @@ class Match(NamedTuple):
     of published.csv, one an attack that ours was put under too; source: its entry of sources.yaml.
     """
 
-    identity: dict
+    identity: Identity
     variant: dict
     ours: pd.DataFrame
     rows: pd.DataFrame
@@ -165,8 +165,8 @@ def matches(resolved: dict, runs: pd.DataFrame, published: pd.DataFrame, sources
     variants = {variant["label"]: variant for variant in resolved["variants"]}
     run = [column for column in COLUMNS if column not in OF_AN_ATTACK]
     for identity, ours in by_variant(resolved, runs):
-        there = published[alike & (published["dataset"] == identity["dataset"])]
-        variant = variants[identity["variant"]]
+        there = published[alike & (published["dataset"] == identity.dataset)]
+        variant = variants[identity.variant]
         names = counterpart(variant, threat["eps"]) if len(there) else None
         if names is not None and ours["accuracy"].notna().any():
             found = there[(there["method"] == names[0]) & (there["steps_rule"] == names[1])]

@@ -5,15 +5,9 @@ import pandas as pd
 
 from analysis.statistics import LEVEL, crossed_mean, mcnemar
 
-BOLD = (
-    "Bold: on each data set the best of a column and what cannot be told from it by the 95 % interval of the "
-    "difference, paired by seed and image (one seed in common: by McNemar's exact test); never a variant with a "
-    "collapsed, diverged or suspect run."
-)
-
 
 def best_variants(runs: pd.DataFrame) -> set[tuple[str, str, str]]:
-    """The (data set, attack, variant) whose accuracy is the best or cannot be told from it; see BOLD.
+    """The (data set, attack, variant) whose accuracy is the best, or cannot be told from it by a 95 % interval.
 
     runs: the frame of `analysis.results`. Where fewer than two variants can be compared, none is the best. Every
     variant is held against the highest mean alone, without a correction for their number.

@@ -1,110 +1,136 @@
-"""What a suite's results folder holds: its records, read once and held against the suite, as frames."""
+"""What a suite's results folder holds: its records, read once and held against the suite, as numbers."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from analysis import columns, frames
 from analysis.checks import suspicions
-from analysis.frames import read_csv
 from analysis.statistics import wilson_interval
 from experiment import consistency
 from experiment.attacks import of_settings
 from experiment.errors import UserError
+from experiment.record import Record
 from experiment.suite import Suite
 from experiment.verdicts import check_evaluates, read_verdicts
 
 RUN = ["dataset", "variant", "seed"]  # what names a run in the runs frame
-COST_COLUMNS = [
-    "seconds",
-    "cpu_seconds",
-    "others_cores",
-    "epoch_spread",
-    "compute",
-    "passes",
-    "updates",
-    "images_per_second",
-]
-COST_COLUMNS += ["peak_memory_bytes", "peak_memory_of"]
-EPOCH_COLUMNS = ["epoch", "steps", "step_size", "learning_rate", "magnitude", "train_accuracy"]
-EPOCH_COLUMNS += ["validation_clean_accuracy", "validation_pgd_accuracy"]
-EPOCH_TYPES = dict.fromkeys(EPOCH_COLUMNS, float) | {"epoch": int, "steps": int}
-WHOLE = [
-    "status_epoch",
-    "evaluated_epoch",
-    "images",
-    "correct",
-    "attack_steps",
-    "attack_restarts",
-]  # whole numbers that may be missing
-FRACTIONS = ["accuracy", "interval_low", "interval_high"]
+COST_COLUMNS = ["seconds", "cpu_seconds", "others_cores", "epoch_spread", "compute", "passes", "forwards", "updates"]
+COST_COLUMNS += ["images_per_second", "peak_memory_bytes", "peak_memory_of"]
+EPOCH_TYPES = columns.types(columns.EPOCHS)
+RUN_TYPES = columns.types(columns.RUNS)
+NOT_IN_CSV = ["verdicts", "packages", "evaluation_packages"]  # long, and in the records
+
+
+class RunKey(NamedTuple):
+    """What names a run within a suite."""
+
+    dataset: str
+    variant: str
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        """Where the run's files lie inside the suite's results."""
+        return f"{self.dataset}/{self.variant}/seed{self.seed}"
+
+    def __str__(self) -> str:
+        return f"{self.dataset} {self.variant} seed {self.seed}"
 
 
 @dataclass(frozen=True)
-class Collation:
+class RunRecords:
+    """What a run left: its training record, and by attack the evaluations' records and verdicts, (images,) bool."""
+
+    train: Record
+    evaluations: dict[str, Record]
+    verdicts: dict[str, NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Results:
     """What a suite's results folder holds.
 
-    runs: one row for each trained run and attack of the suite, accuracies as fractions; `evaluation_status` is "ok",
-        "not-evaluated" (the run diverged) or "missing", and only "ok" has an accuracy; `verdicts` is one bool an image;
-        `suspect` is why the run is not to be believed, `disturbed` why its seconds are not, "" for nothing.
-    epochs: one row an epoch of those runs; missing: what is not there yet; problems: files that could not be used.
+    records: of every run of the suite with a usable training record.
+    runs: one row for each such run and attack of the suite, as columns.RUNS has it; `evaluation_status` is "ok",
+        "not-evaluated" (the run diverged) or "missing", and only "ok" has an accuracy, and `verdicts`, one bool an
+        image; `suspect` is why the run is not to be believed, `disturbed` why its seconds are not, "" for nothing.
+    epochs: one row an epoch of those runs, as columns.EPOCHS has it, with what names the run.
+    missing: what is not there yet; problems: files that could not be used.
     """
 
+    records: dict[RunKey, RunRecords]
     runs: pd.DataFrame
     epochs: pd.DataFrame
     missing: list[str]
     problems: list[str]
 
+    def runs_csv(self) -> str:
+        """The text of runs.csv."""
+        return frames.to_csv("runs.csv", self.runs.drop(columns=NOT_IN_CSV))
 
-def collate(resolved: dict, folder: Path) -> Collation:
+
+def leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf of nested settings with its dotted name; an empty mapping is one."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def collate(resolved: dict[str, Any], folder: Path) -> Results:
     """Read every record of the suite `resolved` under `folder` (results/<suite>).
 
     A record counts only if it was made as the suite says: a run by its specification, an attack by its settings.
     Raises UserError when no run has a usable training record; anything less is in `missing` and `problems`.
     """
-    rows, epochs, missing, problems = [], [], [], []
+    records: dict[RunKey, RunRecords] = {}
+    rows: list[dict[str, Any]] = []
+    epochs: list[pd.DataFrame] = []
+    missing: list[str] = []
+    problems: list[str] = []
     suite = Suite.from_mapping(resolved)
     specs = {run.folder: run.spec for run in suite.runs()}
     settings = {attack: suite.attack(attack) for attack in suite.attacks}
-    for identity, variant in _planned(resolved):
-        run = f"{identity['dataset']}/{identity['variant']}/seed{identity['seed']}"
-        place = folder / run
-        name = f"{identity['variant']} seed {identity['seed']}"
-        name = name if len(resolved["datasets"]) == 1 else f"{identity['dataset']} {name}"
-        expected = {"kind": "train", **identity, "spec": specs[run]} | consistency.of_data(identity["dataset"], "train")
-        train = _read(place / "train.json", expected, problems)
+    for key, variant in _planned(resolved):
+        place, identity = folder / key.folder, {"suite": suite.name, **key._asdict()}
+        name = str(key) if len(suite.datasets) > 1 else f"{key.variant} seed {key.seed}"
+        expected = {"kind": "train", **identity, "spec": specs[key.folder]}
+        train = _read(place / "train.json", expected | consistency.of_data(key.dataset, "train"), problems)
         if train is None:
-            missing.append(
-                f"{name} ({'train.json cannot be used' if _is_there(place / 'train.json') else 'not trained'})"
-            )
+            there = _is_there(place / "train.json")
+            missing.append(f"{name} ({'train.json cannot be used' if there else 'not trained'})")
             continue
-        evaluations, verdicts = _read_evaluations(place / "evaluate", settings, identity, train, problems)
-        missing += [f"{name} {attack}" for attack, evaluation in evaluations.items() if evaluation is None]
-        evaluated = {attack: record for attack, record in evaluations.items() if record and record["status"] == "ok"}
-        suspect = "; ".join(suspicions(evaluated, verdicts))
+        found = records[key] = _read_evaluations(place / "evaluate", settings, identity, train, problems)
+        missing += [f"{name} {attack}" for attack in settings if attack not in found.evaluations]
+        evaluated = {attack: each for attack, each in found.evaluations.items() if each["status"] == "ok"}
+        suspect = "; ".join(suspicions(evaluated, found.verdicts))
         rows += [
-            _row(train, variant, attack, settings[attack], evaluation)
-            | {"suspect": suspect, "verdicts": verdicts.get(attack)}
-            for attack, evaluation in evaluations.items()
+            _row(train, variant, attack, wanted, found.evaluations.get(attack))
+            | {"suspect": suspect, "verdicts": found.verdicts.get(attack)}
+            for attack, wanted in settings.items()
         ]
         epochs += _read_epochs(place / "epochs.csv", identity, problems)
     if not rows:
         hint = problems[0] if problems else "run snakemake first, or name the folder with --results"
-        raise UserError(f"{os.path.relpath(folder)} has no training record of suite {resolved['suite']}; {hint}")
-    types = dict.fromkeys(WHOLE, "Int64") | dict.fromkeys(FRACTIONS, float)
-    runs = pd.DataFrame(rows).astype(types)
-    return Collation(runs, pd.concat(epochs) if epochs else pd.DataFrame(), missing, problems)
+        raise UserError(f"{os.path.relpath(folder)} has no training record of suite {suite.name}; {hint}")
+    numbers = {column: kind for column, kind in RUN_TYPES.items() if kind is not str}
+    runs = pd.DataFrame(rows).astype(numbers)
+    return Results(records, runs, pd.concat(epochs) if epochs else pd.DataFrame(), missing, problems)
 
 
-def _planned(resolved: dict) -> Iterator[tuple[dict, dict]]:
+def _planned(resolved: dict[str, Any]) -> Iterator[tuple[RunKey, dict[str, Any]]]:
     for dataset in resolved["datasets"]:
         for variant in resolved["variants"]:
             for seed in resolved["seeds"]:
-                names = {"suite": resolved["suite"], "dataset": dataset, "variant": variant["label"], "seed": seed}
-                yield names, variant
+                yield RunKey(dataset, variant["label"], seed), variant
 
 
 def _is_there(path: Path) -> bool:
@@ -117,7 +143,7 @@ def _is_there(path: Path) -> bool:
     return True
 
 
-def _read(path: Path, expected: dict, problems: list[str], train: dict | None = None) -> dict | None:
+def _read(path: Path, expected: Mapping[str, Any], problems: list[str], train: Record | None = None) -> Record | None:
     """The record at `path`; None where there is none, and None with a problem noted where it cannot be used."""
     if not _is_there(path):
         return None
@@ -132,33 +158,39 @@ def _read(path: Path, expected: dict, problems: list[str], train: dict | None = 
 
 
 def _read_evaluations(
-    folder: Path, settings: dict[str, dict], identity: dict, train: dict, problems: list[str]
-) -> tuple[dict[str, dict | None], dict[str, np.ndarray]]:
-    """The run's evaluation records by attack, None where there is no usable one, and their verdicts."""
-    evaluations, verdicts = {}, {}
+    folder: Path,
+    settings: Mapping[str, Mapping[str, Any]],
+    identity: Mapping[str, Any],
+    train: Record,
+    problems: list[str],
+) -> RunRecords:
+    """The run's records, with those evaluations that are usable."""
+    found = RunRecords(train, {}, {})
     for attack, wanted in settings.items():
         expected = {"kind": "evaluation", "attack": attack, **identity, "settings": wanted}
         expected |= consistency.of_data(identity["dataset"], "test")
         evaluation = _read(folder / f"{attack}.json", expected, problems, train)
         if evaluation is not None:
             try:
-                verdicts[attack] = read_verdicts(folder / f"{attack}.robust.npy", evaluation)
+                found.verdicts[attack] = read_verdicts(folder / f"{attack}.robust.npy", evaluation)
             except UserError as error:
                 problems.append(str(error))
-                evaluation = None
-        evaluations[attack] = evaluation
-    return evaluations, verdicts
+                continue
+            found.evaluations[attack] = evaluation
+    return found
 
 
-def _read_epochs(path: Path, identity: dict, problems: list[str]) -> list[pd.DataFrame]:
+def _read_epochs(path: Path, identity: Mapping[str, Any], problems: list[str]) -> list[pd.DataFrame]:
     try:
-        return [read_csv(path, EPOCH_TYPES).assign(**identity)]
+        return [frames.read_csv(path, EPOCH_TYPES).assign(**identity)]
     except UserError as error:
         problems.append(str(error))
         return []
 
 
-def _row(train: dict, variant: dict, attack: str, settings: dict, evaluation: dict | None) -> dict:
+def _row(
+    train: Record, variant: Mapping[str, Any], attack: str, settings: Mapping[str, Any], evaluation: Record | None
+) -> dict[str, Any]:
     """A row of the runs frame: one run under one attack."""
     found = evaluation or {"status": "missing", "flags": []}
     low, high = (None, None) if found.get("accuracy") is None else wilson_interval(found["correct"], found["images"])
@@ -185,12 +217,12 @@ def _row(train: dict, variant: dict, attack: str, settings: dict, evaluation: di
     }
 
 
-def _steps(settings: dict) -> dict[str, float | None]:
+def _steps(settings: Mapping[str, Any]) -> dict[str, float | None]:
     """How many steps an attack takes, how long and how often from anew; None where it has no such numbers."""
     return {f"attack_{key}": value for key, value in of_settings(settings).iterations.items()}
 
 
-def _software(provenance: dict | None) -> dict[str, str | None]:
+def _software(provenance: Mapping[str, Any] | None) -> dict[str, str | None]:
     """The hash of the engine's source and the versions of what it ran on; None where there is no record."""
     if provenance is None:
         return dict.fromkeys(("engine_sha256", "packages"))
@@ -201,21 +233,36 @@ def _software(provenance: dict | None) -> dict[str, str | None]:
     }
 
 
-def attack_names(resolved: dict) -> list[str]:
+def attack_names(resolved: Mapping[str, Any]) -> list[str]:
     """The suite's attacks, in the order of the tables' columns."""
     return [attack["label"] for attack in resolved["evaluation"]["attacks"]]
 
 
-def headline_attack(resolved: dict) -> str:
+def headline_attack(resolved: Mapping[str, Any]) -> str:
     """The attack by which a suite is judged: autoattack, or else the suite's last."""
     attacks = resolved["evaluation"]["attacks"]
     return next((attack for attack in attacks if attack["name"] == "autoattack"), attacks[-1])["label"]
 
 
-def by_variant(resolved: dict, runs: pd.DataFrame) -> Iterator[tuple[dict, pd.DataFrame]]:
+class Identity(NamedTuple):
+    """What a line of a table is of."""
+
+    dataset: str
+    variant: str
+    base: str | None
+    method: str
+    rule: str
+
+
+def by_variant(resolved: Mapping[str, Any], runs: pd.DataFrame) -> Iterator[tuple[Identity, pd.DataFrame]]:
     """Each data set and variant in the suite's order, with its rows (none where nothing was trained)."""
     for dataset in resolved["datasets"]:
         for variant in resolved["variants"]:
-            identity = {"dataset": dataset, "variant": variant["label"], "base": variant.get("base")}
-            identity |= {"method": variant["method"], "rule": variant["steps"]["rule"]}
-            yield identity, runs[(runs["dataset"] == dataset) & (runs["variant"] == variant["label"])]
+            label = variant["label"]
+            identity = Identity(dataset, label, variant.get("base"), variant["method"], variant["steps"]["rule"])
+            yield identity, runs[(runs["dataset"] == dataset) & (runs["variant"] == label)]
+
+
+def suspects(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row for each run that is suspect."""
+    return runs[runs["suspect"] != ""].drop_duplicates(RUN)

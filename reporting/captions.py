@@ -5,11 +5,13 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.results import RUN
+from analysis.results import RUN, suspects
+from analysis.timing import disturbed
 from experiment import data
 from experiment.attacks import of_settings
 
 NOTHING = "–"
+MARK = "†"  # beside seconds of which all were disturbed
 SPREAD = f"Mean ± sample standard deviation over seeds, {NOTHING} where there is none."
 CHECKPOINTS = {"best": "the epoch of best PGD accuracy on the validation split", "last": "the last epoch"}
 OPEN_THREADS = "The suite leaves the number of CPU threads open; trained with another, weights differ."
@@ -138,9 +140,22 @@ def describe_suspects(runs: pd.DataFrame) -> list[str]:
     ]
 
 
-def suspects(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row for each run that is suspect."""
-    return runs[runs["suspect"] != ""].drop_duplicates(RUN)
+def left_out(runs: pd.DataFrame) -> list[str]:
+    """A sentence on what becomes of the seconds of disturbed runs; none where there is none."""
+    count = len(disturbed(runs))
+    said = (
+        f"Timed beside other work on the machine: {count} of {len(runs.drop_duplicates(RUN))} runs; their seconds are "
+        f"in a mean only where all of its runs were ({MARK}), and no speed-up is claimed from them."
+    )
+    return [said] if count else []
+
+
+def describe_disturbed(runs: pd.DataFrame) -> list[str]:
+    """The same, and a sentence for each such run: "Disturbed: fast seed 0 (...)."."""
+    found = disturbed(runs).itertuples()
+    return left_out(runs) + [
+        f"Disturbed: {run.variant} seed {run.seed} ({run.dataset}): {run.disturbed}." for run in found
+    ]
 
 
 def describe_sources(runs: pd.DataFrame) -> list[str]:

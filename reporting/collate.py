@@ -12,7 +12,6 @@ from experiment.files import write_atomically
 from experiment.suite import Suite
 from reporting import plots, tables
 
-NOT_IN_CSV = ["verdicts", "packages", "evaluation_packages"]  # long, and in the records
 LINES_SHOWN = 20
 
 
@@ -21,12 +20,11 @@ def report(resolved: dict, folder: Path) -> int:
 
     Returns the exit status: 1 when a file could not be used, else 0. Raises UserError when there is nothing to collate.
     """
-    collation = collate(resolved, folder)
-    listed = collation.runs.drop(columns=NOT_IN_CSV)
-    files = {"runs.csv": listed.to_csv(index=False, float_format="%.10g", lineterminator="\n").encode()}
-    built = tables.build(resolved, collation.runs)
+    results = collate(resolved, folder)
+    files = {"runs.csv": results.runs_csv().encode()}
+    built = tables.build(resolved, results.runs)
     files |= {f"tables/{name}": text.encode() for table in built for name, text in table.files().items()}
-    images = plots.draw(resolved, collation.runs, collation.epochs)
+    images = plots.draw(resolved, results.runs, results.epochs)
     files |= {f"plots/{name}": image for name, image in images.items()}
     for name, content in files.items():
         write_atomically(folder / name, content)
@@ -36,13 +34,13 @@ def report(resolved: dict, folder: Path) -> int:
     print(f"{robustness.to_text()}\n")
     for paragraph in [robustness.caption, *robustness.notes]:
         print(textwrap.fill(paragraph, 120))
-    for line in _shortened(collation.missing):
+    for line in _shortened(results.missing):
         print(f"missing: {line}")
     where = os.path.relpath(folder)
     print(f"Written: {where}/runs.csv, {where}/tables/, {where}/plots/")
-    for problem in _shortened(collation.problems):
+    for problem in _shortened(results.problems):
         print(f"error: {problem}", file=sys.stderr)
-    return 1 if collation.problems else 0
+    return 1 if results.problems else 0
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from analysis.frames import read_csv
-from analysis.results import headline_attack
+from analysis.results import RUN_TYPES, headline_attack
 from evaluation import verify
 from evaluation.run import load_network
 from experiment import data, precision, provenance, slots
@@ -35,8 +35,7 @@ from reporting.captions import format_eps, is_mplus
 from reporting.plots.style import FORMATS, INK, RC
 
 IMAGES = 4
-RUN_TYPES = dict.fromkeys(("dataset", "variant", "status", "attack", "weights_sha256"), str)
-RUN_TYPES |= {"seed": int, "accuracy": float, "passes": float}
+READ = ("dataset", "variant", "status", "attack", "weights_sha256", "seed", "accuracy", "compute")  # of runs.csv
 CELL = 1.1  # inches, the side of an image
 WRONG = "#B03A00"
 BELOW = {"ha": "center", "va": "top", "fontsize": 8.5}
@@ -66,7 +65,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Attacked:
+class Examples:
     """What an attack made of the images against one network: adversarial images, (N, C, H, W) in [0, 1].
 
     before, after: what the network takes the clean and the adversarial images for, N labels; flags: what made the
@@ -137,7 +136,7 @@ def make(suite: Suite, dataset: str, folder: Path) -> Path:
 def _runs(path: Path, dataset: str) -> pd.DataFrame:
     """The rows of runs.csv that are of this data set."""
     try:
-        runs = read_csv(path, RUN_TYPES)
+        runs = read_csv(path, {column: RUN_TYPES[column] for column in READ})
     except UserError as error:
         raise UserError(f"{error}; run reporting.collate, which writes it") from None
     return runs[(runs["dataset"] == dataset) & (runs["weights_sha256"] != "")]
@@ -153,7 +152,7 @@ def attack_shown(suite: Suite) -> str | None:
 def choose(resolved: dict, runs: pd.DataFrame, folder: Path) -> list[Choice]:
     """Up to three variants, in the suite's order: the most accurate, its like with or without M+, the cheapest.
 
-    Accurate: under the headline attack, in the mean of the seeds that did not diverge. Cheap: in passes. Each is shown
+    Accurate: under the headline attack, in the mean of the seeds that did not diverge. Cheap: in compute. Each is shown
     by its run of the suite's first seed that did not diverge and whose weights are in `folder` (results/<suite>/<data
     set>); a variant without one is not chosen.
     """
@@ -165,11 +164,11 @@ def choose(resolved: dict, runs: pd.DataFrame, folder: Path) -> list[Choice]:
             run = rows[rows["seed"] == seed]
             if len(run) and (folder / label / f"seed{seed}" / "model.safetensors").exists():
                 accuracy = rows.loc[rows["attack"] == attack, "accuracy"].mean()
-                costs = (rows["passes"].mean(), is_mplus(variant))
+                costs = (rows["compute"].mean(), is_mplus(variant))
                 there[label] = (accuracy, *costs, seed, run["weights_sha256"].iloc[0])
                 break
     left = pd.DataFrame.from_dict(
-        there, orient="index", columns=["accuracy", "passes", "mplus", "seed", "weights_sha256"]
+        there, orient="index", columns=["accuracy", "compute", "mplus", "seed", "weights_sha256"]
     ).sort_values("accuracy", ascending=False, kind="stable")  # variants that were not attacked last
     why: dict[str, str] = {}
     if len(left):
@@ -178,9 +177,11 @@ def choose(resolved: dict, runs: pd.DataFrame, folder: Path) -> list[Choice]:
         unlike = left[left["mplus"] != best["mplus"]]
         if len(unlike):
             why[unlike.index[0]] = f"most accurate {'without' if best['mplus'] else 'with'} M+"
-        others = left.drop(index=list(why)).sort_values("passes", kind="stable")
+        others = left.drop(index=list(why)).sort_values("compute", kind="stable")
         for label in others.index[: 3 - len(why)]:
-            why[label] = "cheapest" if others.loc[label, "passes"] <= left["passes"].min() else "cheapest of the others"
+            why[label] = (
+                "cheapest" if others.loc[label, "compute"] <= left["compute"].min() else "cheapest of the others"
+            )
     return [
         Choice(label, why[label], int(row["seed"]), row["weights_sha256"])
         for label, row in left.loc[[label for label in there if label in why]].iterrows()
@@ -217,7 +218,7 @@ def sample(images: Tensor, labels: Tensor, broken: Iterator[int]) -> Sample:
     return Sample(places, images[places].float().div(255), labels[places], more is not None)
 
 
-def attacked(suite: Suite, dataset: str, choice: Choice, attack: str, seen: Sample, folder: Path) -> Attacked:
+def attacked(suite: Suite, dataset: str, choice: Choice, attack: str, seen: Sample, folder: Path) -> Examples:
     """The attack, as the suite has it, on these images alone, against the weights that the run's record names."""
     run, settings = suite.run(f"{dataset}/{choice.variant}/seed{choice.seed}"), suite.attack(attack)
     device = provenance.device()
@@ -228,10 +229,10 @@ def attacked(suite: Suite, dataset: str, choice: Choice, attack: str, seen: Samp
     verdicts = verify.attack(settings, network, images, labels, seed=settings.get("seed", 0))
     with torch.no_grad():
         before, after = (network(x).argmax(1).tolist() for x in (images, verdicts.adversarial))
-    return Attacked(choice, verdicts.adversarial.cpu(), before, after, verdicts.flags)
+    return Examples(choice, verdicts.adversarial.cpu(), before, after, verdicts.flags)
 
 
-def draw(shown: list[Attacked], seen: Sample, names: Sequence[str], eps: float) -> Figure:
+def draw(shown: list[Examples], seen: Sample, names: Sequence[str], eps: float) -> Figure:
     """A row for each image: the clean one, then each network's perturbation and adversarial image with predictions."""
     rows, widths = len(seen.places), [1.0]
     for _ in shown:
@@ -286,7 +287,7 @@ def _perturbation(axes: Axes, delta: Tensor, eps: float) -> None:
         axes.images[0].set_cmap("RdBu_r")
 
 
-def describe(suite: Suite, dataset: str, attack: str, seen: Sample, shown: list[Attacked]) -> str:
+def describe(suite: Suite, dataset: str, attack: str, seen: Sample, shown: list[Examples]) -> str:
     """The caption: which images, networks, attack and scale."""
     settings = suite.attack(attack)
     eps = settings["threat"]["eps"]
@@ -306,7 +307,7 @@ def describe(suite: Suite, dataset: str, attack: str, seen: Sample, shown: list[
     return " ".join(sentences)
 
 
-def describe_predictions(seen: Sample, shown: list[Attacked], names: Sequence[str]) -> str:
+def describe_predictions(seen: Sample, shown: list[Examples], names: Sequence[str]) -> str:
     """What is to be seen, for who cannot see it."""
     rows = []
     for i, (place, label) in enumerate(zip(seen.places, seen.labels.tolist(), strict=True)):

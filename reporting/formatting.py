@@ -1,13 +1,18 @@
 """How a table looks as CSV, Markdown, LaTeX and on a terminal, and how its numbers are written."""
 
 import html
+import math
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from analysis.columns import FILES, names
+from analysis.frames import to_csv
 from analysis.statistics import Summary
 from reporting.captions import NOTHING
 
@@ -49,27 +54,80 @@ LATEX = {
 }
 
 
+class Cell(NamedTuple):
+    """What a table says at one place, and the interval that follows it.
+
+    number: what it sorts by, NaN where there is none to be had; None for words.
+    """
+
+    text: str
+    number: float | None = None
+    interval: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} {self.interval}" if self.interval else self.text
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table: cells by the head of their column, and what they are of.
+
+    best: columns whose cell is in bold; detail: more columns, which a page of Markdown shows on demand.
+    """
+
+    dataset: str
+    variant: str
+    cells: dict[str, Cell]
+    best: Collection[str] = ()
+    detail: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Table:
-    """One table: `data` has each number in a column of its own; `shown`, and `latex` where it is narrower, is text.
+    """One table: `data` has each number in a column of its own, `lines` are what people read.
 
-    detail: what a page of Markdown shows on demand, None for nothing; best: of bool, for each cell of `shown`, whether
-    it is in bold.
+    attacks: of the suite, after which columns of `data` are named.
     """
 
     name: str
     caption: str
     notes: list[str]
     data: pd.DataFrame
-    shown: pd.DataFrame
-    latex: pd.DataFrame
-    detail: pd.DataFrame | None
-    best: pd.DataFrame
+    lines: list[Line]
+    attacks: Sequence[str] = ()
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """The heads of the columns; the data set is left out where there is one."""
+        heads = list(self.lines[0].cells) if self.lines else NAMES
+        several = len({line.dataset for line in self.lines}) > 1
+        return [head for head in heads if head != "dataset" or several]
+
+    @cached_property
+    def shown(self) -> pd.DataFrame:
+        """The lines as text."""
+        lines = [{head: str(line.cells[head]) for head in self.columns} for line in self.lines]
+        return pd.DataFrame(lines, columns=self.columns, dtype=str)
+
+    @cached_property
+    def narrow(self) -> list[str]:
+        """The columns for LaTeX: those but the counts that are the same in every line."""
+        return [head for head in self.columns if head not in COUNTS or self.shown[head].nunique() != 1]
+
+    @cached_property
+    def detail(self) -> pd.DataFrame:
+        """What a page of Markdown shows on demand, as text; empty for nothing."""
+        lines = [
+            {head: str(line.cells[head]) for head in NAMES if head in self.columns} | dict(line.detail)
+            for line in self.lines
+            if line.detail
+        ]
+        return pd.DataFrame(lines)
 
     def files(self) -> dict[str, str]:
         """Contents by file name: `<name>.csv`, `<name>.md` and `<name>.tex`."""
         return {
-            f"{self.name}.csv": self.data.to_csv(index=False, float_format="%.10g", lineterminator="\n"),
+            f"{self.name}.csv": to_csv(f"tables/{self.name}.csv", self.data, self.attacks),
             f"{self.name}.md": self._to_markdown(),
             f"{self.name}.tex": self._to_latex(),
         }
@@ -78,35 +136,34 @@ class Table:
         """The table in columns of fixed width, for a terminal."""
         return _grid(self.shown, "simple")
 
-    def _to_markdown(self) -> str:
+    def markdown_lines(self) -> str:
+        """The lines alone, as Markdown; the best of a column in bold."""
+        cells = [
+            [f"**{line.cells[head]}**" if head in line.best else str(line.cells[head]) for head in self.columns]
+            for line in self.lines
+        ]
+        return _pipes(pd.DataFrame(cells, columns=self.columns))
+
+    def markdown_head(self) -> str:
+        """Caption, lines and notes, as Markdown."""
         notes = "".join(f"- {escape_markdown(note)}\n" for note in self.notes)
-        cells = self.shown.where(~self.best, "**" + self.shown + "**")
-        text = (
-            f"{escape_markdown(self.caption)}\n"
-            + (f"\n{_pipes(cells)}\n" if len(cells) else "")
-            + (f"\n{notes}" if notes else "")
-        )
-        if self.detail is not None:
-            text += f"\n<details><summary>Seed by seed</summary>\n\n{_pipes(self.detail)}\n\n</details>\n"
-        return text
+        lines = f"\n{self.markdown_lines()}\n" if self.lines else ""
+        return f"{escape_markdown(self.caption)}\n" + lines + (f"\n{notes}" if notes else "")
+
+    def _to_markdown(self) -> str:
+        more = f"\n<details><summary>Seed by seed</summary>\n\n{_pipes(self.detail)}\n\n</details>\n"
+        return self.markdown_head() + ("" if self.detail.empty else more)
 
     def _to_latex(self) -> str:
         """A table environment no wider than the line it stands on; its first line names the packages it needs.
 
         A table without lines is a paragraph of its caption and notes.
         """
-        if self.shown.empty:
+        if not self.lines:
             return "".join(f"{escape_latex(text)}\n" for text in [self.caption, *self.notes])
-        cells = [[escape_latex(cell) for cell in line] for line in self.latex.to_numpy().tolist()]
-        bold = self.best[self.latex.columns].to_numpy()
-        body = [
-            [rf"\textbf{{{cell}}}" if best else cell for cell, best in zip(line, marks, strict=True)]
-            for line, marks in zip(cells, bold, strict=True)
-        ]
-        header, *body = [" & ".join(line) + r" \\" for line in [map(escape_latex, self.latex.columns), *body]]
-        columns = "".join(
-            LONG.get(column) or side[0] for column, side in zip(self.latex, _sides(self.latex), strict=True)
-        )
+        body = [[_latex_cell(line, head) for head in self.narrow] for line in self.lines]
+        header, *body = [" & ".join(line) + r" \\" for line in [map(escape_latex, self.narrow), *body]]
+        columns = "".join(LONG.get(head) or _side(head)[0] for head in self.narrow)
         rows = [
             r"% needs \usepackage{booktabs,graphicx}",
             r"\begin{table}[htbp]",
@@ -127,34 +184,27 @@ class Table:
 
     def _in_every_line(self) -> list[str]:
         """What the narrow form says once: the counts that are the same in every line."""
-        same = [f"{column} {self.shown[column].iloc[0]}" for column in self.shown if column not in self.latex]
+        same = [f"{head} {self.shown[head].iloc[0]}" for head in self.columns if head not in self.narrow]
         return [f"In every line: {', '.join(same)}."] if same else []
+
+
+def _latex_cell(line: Line, head: str) -> str:
+    text = escape_latex(str(line.cells[head]))
+    return rf"\textbf{{{text}}}" if head in line.best else text
 
 
 def make_table(
     name: str,
-    caption: list[str],
+    caption: Sequence[str],
     notes: list[str],
-    data: list[dict],
-    shown: list[dict],
-    detail: Sequence[dict] = (),
-    best: Sequence[Collection[str]] = (),
+    data: Sequence[Mapping[str, Any]],
+    lines: list[Line],
+    attacks: Sequence[str] = (),
 ) -> Table:
-    """The table; the data set is left out of what is shown where there is one.
-
-    The narrow form for LaTeX is without the counts that are the same in every line.
-    best: for each line of `shown`, the columns whose cell is in bold; nothing is where it is empty.
-    """
-    frame, text = (pd.DataFrame(rows, columns=None if rows else NAMES) for rows in (data, shown))
-    several = text["dataset"].nunique() > 1
-    text, more = (
-        part if several else part.drop(columns="dataset", errors="ignore") for part in (text, pd.DataFrame(detail))
-    )
-    same = [column for column in text.columns if column in COUNTS and text[column].nunique() == 1]
-    narrow = text.drop(columns=same)
-    bold = [[column in line for column in text.columns] for line in best or [()] * len(text)]
-    bold = pd.DataFrame(bold, index=text.index, columns=text.columns, dtype=bool)
-    return Table(name, " ".join(caption), notes, frame, text, narrow, more if len(more) else None, bold)
+    """The table of a suite with these attacks; caption: its sentences; data: the lines of its CSV."""
+    declared = FILES[f"tables/{name}.csv"][1]
+    frame = pd.DataFrame(data) if data else pd.DataFrame(columns=names(declared, attacks))
+    return Table(name, " ".join(caption), notes, frame, lines, attacks)
 
 
 def escape_markdown(text: str) -> str:
@@ -174,21 +224,42 @@ def _plain(letter: str) -> str:
     return first if letter_alone else f"U+{ord(letter):04X}"
 
 
-def plus_minus(summary: Summary, digits: int, expected: int, sign: bool = False) -> str:
+def words(texts: Mapping[str, str]) -> dict[str, Cell]:
+    """Cells of words, by the head of their column."""
+    return {head: Cell(text) for head, text in texts.items()}
+
+
+def count_of(number: int, planned: int | None = None) -> Cell:
+    """ "3" where all are there, else "2 of 3"."""
+    return Cell(str(number) if planned in (None, number) else f"{number} of {planned}", number)
+
+
+def mean_of(summary: Summary, digits: int, expected: int, mark: str = "") -> Cell:
+    """The cell of `plus_minus`, sorted by the mean; mark: what follows."""
+    return Cell(plus_minus(summary, digits, expected) + (f" {mark}" if mark else ""), summary.mean)
+
+
+def estimate(text: str, number: float, interval: str, known: int, expected: int) -> Cell:
+    """ "3.22 [2.73, 3.79]"; no interval where it is "", "(n = 2)" where not all pairs have a value, "–" for none."""
+    if known == 0:
+        return Cell(NOTHING, math.nan)
+    return Cell(text + (f" (n = {known})" if known != expected else ""), number, interval)
+
+
+def plus_minus(summary: Summary, digits: int, expected: int) -> str:
     """ "53.1 ± 0.8"; "53.1 ± –" for one value, "–" for none; "(n = 2)" follows where `expected` is another number."""
     if summary.n == 0:
         return NOTHING
-    mean = signed(summary.mean, digits) if sign else f"{summary.mean:.{digits}f}"
     std = f"{summary.std:.{digits}f}" if summary.n > 1 else NOTHING
-    return f"{mean} ± {std}" + (f" (n = {summary.n})" if summary.n != expected else "")
+    return f"{summary.mean:.{digits}f} ± {std}" + (f" (n = {summary.n})" if summary.n != expected else "")
 
 
-def numbers(summaries: dict[str, Summary], unit: str, suffix: str = "", count: bool = True) -> dict:
-    """Columns for the CSV: `<name>_<unit>mean`, `<name>_<unit>std` and `<name>_n`."""
-    columns = {}
+def numbers(summaries: Mapping[str, Summary], suffix: str = "", counted: bool = True) -> dict[str, float]:
+    """Columns for the CSV: `<name>_mean`, `<name>_std` and, where it is counted, `<name>_n`."""
+    columns: dict[str, float] = {}
     for name, summary in summaries.items():
-        columns |= {f"{name}_{unit}mean{suffix}": summary.mean, f"{name}_{unit}std{suffix}": summary.std}
-        columns |= {f"{name}_n{suffix}": summary.n} if count else {}
+        columns |= {f"{name}_mean{suffix}": summary.mean, f"{name}_std{suffix}": summary.std}
+        columns |= {f"{name}_n{suffix}": summary.n} if counted else {}
     return columns
 
 
@@ -197,17 +268,12 @@ def signed(value: float, digits: int) -> str:
     return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
 
 
-def of_planned(count: int, planned: int) -> str:
-    """ "3" where all are there, else "2 of 3"."""
-    return str(count) if count == planned else f"{count} of {planned}"
-
-
-def _sides(frame: pd.DataFrame) -> list[str]:
-    return ["left" if column in WORDS else "right" for column in frame.columns]
+def _side(head: str) -> str:
+    return "left" if head in WORDS else "right"
 
 
 def _grid(frame: pd.DataFrame, style: str) -> str:
-    return frame.to_markdown(index=False, tablefmt=style, disable_numparse=True, colalign=_sides(frame))
+    return frame.to_markdown(index=False, tablefmt=style, disable_numparse=True, colalign=[*map(_side, frame)])
 
 
 def _pipes(frame: pd.DataFrame) -> str:

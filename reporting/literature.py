@@ -1,6 +1,5 @@
 """Our numbers beside published ones for the same method, data set, network, ball and attack: the table."""
 
-import dataclasses
 import math
 from collections.abc import Iterator
 from string import ascii_lowercase
@@ -10,15 +9,12 @@ import pandas as pd
 from analysis.published import Match, differences, matches, read_published
 from analysis.results import RUN
 from analysis.statistics import Summary, paired_interval, summarize
-from analysis.timing import MARK, left_out, timed
+from analysis.timing import timed
 from experiment import data
-from reporting.captions import NOTHING, SPREAD, describe_protocol, describe_runs, describe_sources
-from reporting.formatting import Table, make_table, plus_minus, signed
+from reporting.captions import MARK, NOTHING, SPREAD, describe_protocol, describe_runs, describe_sources, left_out
+from reporting.formatting import Cell, Line, Table, make_table, mean_of, signed, words
 
 COSTS = {"passes": ("passes", 1.0), "minutes": ("seconds", 1 / 60)}  # column of the runs frame, and its factor
-DATA = ["dataset", "variant", "base", "method", "rule", "quantity", "source", "published_method", "published_rule"]
-DATA += ["counted", "hardware", "published_hardware", "n", "ours_mean", "ours_std", "published", "difference"]
-DATA += ["difference_low", "difference_high", "differs"]
 NONE = "No published number that we know of is of a method, data set, network, ball and attack of this suite."
 
 
@@ -27,22 +23,23 @@ def literature(resolved: dict, runs: pd.DataFrame) -> Table:
 
     resolved, runs: as for `reporting.tables.build`. Raises UserError where published.csv cannot be used.
     """
-    lines, shown, letters, titles, matched = [], [], {}, {}, set()
+    data, lines, letters, titles, matched = [], [], {}, {}, set()
     for match in matches(resolved, runs, *read_published()):
-        matched.add((match.identity["dataset"], match.identity["variant"]))
+        matched.add((match.identity.dataset, match.identity.variant))
         differ = differences(resolved, match)
-        for line in [*_lines(match, "all"), *_lines(match, "not collapsed")]:
-            phrases = [*differ, *_of_quantity(resolved, match, line)]
-            lines.append({**match.identity, **line, "differs": "; ".join(phrases)})
-            marks = sorted(letters.setdefault(phrase, len(letters)) for phrase in phrases)
-            shown.append(_cells(resolved, lines[-1], ", ".join(map(_letter, marks))))
+        for found in [*_lines(match, "all"), *_lines(match, "not collapsed")]:
+            phrases = [*differ, *_of_quantity(resolved, match, found)]
+            data.append({**match.identity._asdict(), **found, "differs": "; ".join(phrases)})
+            marks = ", ".join(_letter(i) for i in sorted(letters.setdefault(each, len(letters)) for each in phrases))
+            cells = _cells(resolved, data[-1], marks)
+            lines.append(Line(match.identity.dataset, match.identity.variant, cells))
             seeds = match.source["seeds"]
-            titles[line["source"]] = f"{match.source['title']} {match.source['url']}, {seeds} seed{'s' * (seeds > 1)}."
+            titles[found["source"]] = f"{match.source['title']} {match.source['url']}, {seeds} seed{'s' * (seeds > 1)}."
     if not lines:
-        return dataclasses.replace(make_table("literature", [NONE], [], [], []), data=pd.DataFrame(columns=DATA))
+        return make_table("literature", [NONE], [], [], [])
     notes = [f"{_letter(index)}: {phrase}." for phrase, index in letters.items()]
     notes += [f"{source}: {title}" for source, title in titles.items()]
-    return make_table("literature", _caption(resolved, runs), notes + _notes(resolved, runs, matched), lines, shown)
+    return make_table("literature", _caption(resolved, runs), notes + _notes(resolved, runs, matched), data, lines)
 
 
 def _notes(resolved: dict, runs: pd.DataFrame, matched: set[tuple[str, str]]) -> list[str]:
@@ -111,7 +108,7 @@ def _of_quantity(resolved: dict, match: Match, line: dict) -> list[str]:
         return [f"hardware {line['published_hardware']}", *busy] if line["quantity"] == "minutes" else []
     settings = next(a for a in resolved["evaluation"]["attacks"] if a["label"] == line["quantity"])
     images = match.ours.loc[match.ours["attack"] == line["quantity"], "images"].max()
-    all_images = data.dataset(match.identity["dataset"]).test_images
+    all_images = data.dataset(match.identity.dataset).test_images
     found = [f"our {line['quantity']} on {images} of {all_images} test images"] if images < all_images else []
     if line["quantity"].startswith(("pgd-", "margin-")):
         if settings["restarts"] > 1:
@@ -123,21 +120,19 @@ def _of_quantity(resolved: dict, match: Match, line: dict) -> list[str]:
     return found
 
 
-def _cells(resolved: dict, line: dict, marks: str) -> dict[str, str]:
+def _cells(resolved: dict, line: dict, marks: str) -> dict[str, Cell]:
     """What is shown of a line of the CSV."""
-    cost = line["quantity"] in COSTS
-    difference = NOTHING if cost else signed(line["difference"], 1)
-    if not math.isnan(line["difference_low"]):
-        difference += f" [{signed(line['difference_low'], 1)}, {signed(line['difference_high'], 1)}]"
+    variant = line["variant"] + (", not collapsed" if line["counted"] == "not collapsed" else "")
+    names = words({"dataset": line["dataset"], "variant": variant, "quantity": line["quantity"]})
+    ours = Summary(line["ours_mean"], line["ours_std"], line["n"])
+    cost, low, high = line["quantity"] in COSTS, line["difference_low"], line["difference_high"]
+    interval = "" if math.isnan(low) else f"[{signed(low, 1)}, {signed(high, 1)}]"
     return {
-        "dataset": line["dataset"],
-        "variant": line["variant"] + (", not collapsed" if line["counted"] == "not collapsed" else ""),
-        "quantity": line["quantity"],
-        "ours": plus_minus(Summary(line["ours_mean"], line["ours_std"], line["n"]), 1, len(resolved["seeds"])),
-        "published": f"{line['published']:g}" if cost else f"{line['published']:.2f}",
-        "difference": difference,
-        "source": line["source"],
-        "differs": marks,
+        **names,
+        "ours": mean_of(ours, 1, len(resolved["seeds"])),
+        "published": Cell(f"{line['published']:g}" if cost else f"{line['published']:.2f}", line["published"]),
+        "difference": Cell(NOTHING if cost else signed(line["difference"], 1), line["difference"], interval),
+        **words({"source": line["source"], "differs": marks}),
     }
 
 

@@ -7,25 +7,26 @@ every run. It asks for nothing outside itself.
 import argparse
 import base64
 import json
+import math
 import os
-import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import itables.options
 import jinja2
 import pandas as pd
 import yaml
 
-from analysis.results import RUN, Collation, attack_names, collate
+from analysis.results import RUN, Results, attack_names, collate
 from experiment.errors import UserError, reported
 from experiment.files import write_atomically
 from experiment.suite import ROOT, Suite
 from reporting import plots, run_pages, tables
 from reporting.captions import NOTHING, describe_attacks, describe_protocol, describe_sources
-from reporting.formatting import Table
+from reporting.formatting import Cell, Table, count_of, words
 from reporting.plots.style import PlotText
 from reporting.summary import summary
 
@@ -38,10 +39,10 @@ SECTIONS = [
     ("training", "What happened during training", [], ("training", "steps_", "magnitude_", "validation_")),
     ("literature", "Against the literature", ["literature"], ("literature",)),
 ]
-NUMBER = re.compile(r"[+\-−]?\d+(\.\d+)?")
+RUN_COSTS = ("seconds", "compute", "passes")
 
 
-def write(resolved: dict, folder: Path) -> Path:
+def write(resolved: dict[str, Any], folder: Path) -> Path:
     """Write report.html into `folder` (results/<suite>), from the records, plots and examples in it; returns its path.
 
     Raises UserError when no run of the suite has a usable training record, or the text of examples cannot be read.
@@ -51,10 +52,10 @@ def write(resolved: dict, folder: Path) -> Path:
     return path
 
 
-def render(resolved: dict, folder: Path) -> str:
+def render(resolved: dict[str, Any], folder: Path) -> str:
     """The page as HTML; see `write`."""
-    collation = collate(resolved, folder)
-    runs, pages = collation.runs, run_pages.read(collation.runs, folder)
+    results = collate(resolved, folder)
+    runs, pages = results.runs, run_pages.pages(results)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("reporting"),
         autoescape=True,
@@ -64,11 +65,11 @@ def render(resolved: dict, folder: Path) -> str:
     )
     return environment.get_template("report.html.j2").render(
         suite=resolved["suite"],
-        missing=collation.missing,
-        problems=[problem.replace(f"{folder}{os.sep}", "") for problem in collation.problems],
-        status=_status(resolved, collation),
+        missing=results.missing,
+        problems=[problem.replace(f"{folder}{os.sep}", "") for problem in results.problems],
+        status=_status(resolved, results),
         summary=summary(resolved, runs),
-        sections=_sections(resolved, collation, folder),
+        sections=_sections(resolved, results, folder),
         examples=list(_examples(resolved, folder)),
         runs_table=_runs_table(resolved, runs),
         pages=pages,
@@ -76,33 +77,40 @@ def render(resolved: dict, folder: Path) -> str:
         remarks=[describe_attacks(resolved, runs), *describe_sources(runs)],
         hardware=_hardware(runs),
         citation=_citation(),
-        commits=Counter(map(_commit, pages)),
+        commits=Counter(page.commit for page in pages),
         command=_command(resolved),
         table_widget=_table_widget(),
     )
 
 
 def sortable(
-    frame: pd.DataFrame,
+    columns: Sequence[str],
+    lines: Sequence[Mapping[str, Cell]],
     links: Mapping[tuple[int, str], str] | None = None,
     names: Mapping[int, str] | None = None,
-    best: pd.DataFrame | None = None,
-) -> dict:
-    """What the template needs of a table of texts.
+    best: Sequence[Collection[str]] = (),
+) -> dict[str, Any]:
+    """What the template needs of a table.
 
-    A column is numeric if every cell that says anything begins with a number; such a cell sorts by it ("53.1 ± 0.8").
-    links: an address within the page, by row and column; names: by row, the name that links lead to; best: of bool,
-    whether a cell is in bold.
+    A column is numeric, and sorts by its cells' numbers, if every cell that says anything has one.
+    links: an address within the page, by row and column; names: by row, the name that links lead to; best: by row, the
+    columns whose cell is in bold.
     """
-    numeric = {column for column in frame.columns if _is_numeric(frame[column])}
+    numeric = {column for column in columns if _is_numeric([line[column] for line in lines])}
     rows = []
-    for index, line in enumerate(frame.to_dict("records")):
-        cells = [_cell(text, column in numeric) for column, text in line.items()]
-        for column, cell in zip(line, cells, strict=True):
-            cell["link"] = (links or {}).get((index, column))
-            cell["best"] = best is not None and bool(best[column].iloc[index])
+    for index, line in enumerate(lines):
+        cells = [
+            {
+                "text": line[column].text if column in numeric else str(line[column]),
+                "interval": line[column].interval if column in numeric else "",
+                "key": _key(line[column]) if column in numeric else None,
+                "link": (links or {}).get((index, column)),
+                "best": bool(best) and column in best[index],
+            }
+            for column in columns
+        ]
         rows.append({"name": (names or {}).get(index), "cells": cells})
-    return {"columns": [(column, column in numeric) for column in frame.columns], "rows": rows}
+    return {"columns": [(column, column in numeric) for column in columns], "rows": rows}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -116,31 +124,26 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"Report: {os.path.relpath(write(suite.resolved, options.results / suite.name))}")
 
 
-def _is_numeric(column: pd.Series) -> bool:
-    said = [text for text in column if text not in ("", NOTHING)]
-    return bool(said) and all(NUMBER.match(text) for text in said)
+def _is_numeric(cells: Sequence[Cell]) -> bool:
+    said = [cell for cell in cells if cell.text not in ("", NOTHING)]
+    return bool(said) and all(cell.number is not None for cell in said)
 
 
-def _cell(text: str, numeric: bool) -> dict:
-    """A cell's text, the interval that follows its number, and the number to sort by: "" for none, None for words."""
-    if not numeric:
-        return {"text": text, "interval": "", "key": None}
-    value, bracket, interval = text.partition(" [")
-    found = NUMBER.match(text)
-    key = found[0].replace("−", "-") if found else ""
-    return {"text": value, "interval": bracket.strip() + interval, "key": key}
+def _key(cell: Cell) -> str:
+    """What the cell sorts by, "" where there is no number."""
+    return "" if cell.number is None or math.isnan(cell.number) else f"{cell.number:.10g}"
 
 
-def _status(resolved: dict, collation: Collation) -> list[tuple[str, str, bool]]:
+def _status(resolved: dict[str, Any], results: Results) -> list[tuple[str, str, bool]]:
     """What to know before any number: a count, its words, and whether a reader should look into it."""
-    runs, trained = collation.runs, collation.runs.drop_duplicates(RUN)
+    runs, trained = results.runs, results.runs.drop_duplicates(RUN)
     planned = len(resolved["datasets"]) * len(resolved["variants"]) * len(resolved["seeds"])
     evaluated, attacks = int((runs["evaluation_status"] != "missing").sum()), planned * len(attack_names(resolved))
     doubts = {
         "collapsed": int((trained["status"] == "collapsed").sum()),
         "diverged": int((trained["status"] == "diverged").sum()),
         "suspect": int((trained["suspect"] != "").sum()),
-        f"unusable file{'s' * (len(collation.problems) != 1)}": len(collation.problems),
+        f"unusable file{'s' * (len(results.problems) != 1)}": len(results.problems),
     }
     return [
         (f"{len(trained)} of {planned}", "runs trained", len(trained) < planned),
@@ -149,10 +152,10 @@ def _status(resolved: dict, collation: Collation) -> list[tuple[str, str, bool]]
     ]
 
 
-def _sections(resolved: dict, collation: Collation, folder: Path) -> list[dict]:
+def _sections(resolved: dict[str, Any], results: Results, folder: Path) -> list[dict[str, Any]]:
     """Tables and plots under the question that they answer; those that no section asks for have one of their own."""
-    built = {table.name: table for table in tables.build(resolved, collation.runs)}
-    texts = plots.texts(resolved, collation.runs, collation.epochs)
+    built = {table.name: table for table in tables.build(resolved, results.runs)}
+    texts = plots.texts(resolved, results.runs, results.epochs)
     paths = {stem: folder / "plots" / f"{stem}.svg" for stem in texts}
     drawn = {stem: text for stem, text in texts.items() if paths[stem].exists()}
     sections = []
@@ -161,18 +164,18 @@ def _sections(resolved: dict, collation: Collation, folder: Path) -> list[dict]:
         stems = [stem for stem in drawn if stem.startswith(beginnings)]
         pictures = [_picture(paths[stem], "svg+xml", drawn.pop(stem)) for stem in stems]
         if ours or pictures:
-            shown = [(table, _from_suite(resolved, table)) for table in ours]
+            shown = [(table, _from_suite(table)) for table in ours]
             sections.append({"name": name, "title": title, "tables": shown, "pictures": pictures})
     return sections
 
 
-def _picture(path: Path, kind: str, text: PlotText) -> dict:
+def _picture(path: Path, kind: str, text: PlotText) -> dict[str, Any]:
     """An image inside the page: an image of its own, for two SVGs in one document would share their names' space."""
     content = base64.b64encode(path.read_bytes()).decode()
     return {"source": f"data:image/{kind};base64,{content}", "text": text}
 
 
-def _examples(resolved: dict, folder: Path) -> Iterator[dict]:
+def _examples(resolved: dict[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
     """The examples of adversarial images of each data set that has one."""
     for dataset in resolved["datasets"]:
         image, text = (folder / "examples" / f"{dataset}.{extension}" for extension in ("png", "json"))
@@ -187,73 +190,63 @@ def _examples(resolved: dict, folder: Path) -> Iterator[dict]:
             yield _picture(image, "png", words)
 
 
-def _runs_table(resolved: dict, runs: pd.DataFrame) -> dict:
+def _runs_table(resolved: dict[str, Any], runs: pd.DataFrame) -> dict[str, Any]:
     """A line for every run that the suite asks for, trained or not."""
     lines, links, names = [], {}, {}
     known = dict(list(runs.groupby(RUN, sort=False)))
+    several = len(resolved["datasets"]) > 1
     for dataset in resolved["datasets"]:
         for label in (variant["label"] for variant in resolved["variants"]):
             names[len(lines)] = _runs_of(dataset, label)
             for seed in resolved["seeds"]:
-                line = {"dataset": dataset} if len(resolved["datasets"]) > 1 else {}
-                line |= {"variant": label, "seed": str(seed)}
+                line = words({"dataset": dataset} if several else {}) | words({"variant": label})
+                line |= {"seed": count_of(seed)}
                 if (dataset, label, seed) in known:
                     links[len(lines), "variant"] = f"#{run_pages.name(dataset, label, seed)}"
                 lines.append(line | _outcome(resolved, known.get((dataset, label, seed))))
-    return sortable(pd.DataFrame(lines), links, names)
+    return sortable(list(lines[0]), lines, links, names)
 
 
-def _outcome(resolved: dict, rows: pd.DataFrame | None) -> dict[str, str]:
+def _outcome(resolved: dict[str, Any], rows: pd.DataFrame | None) -> dict[str, Cell]:
     """How a run ended: its status, accuracies in %, and cost."""
     attacks = attack_names(resolved)
     if rows is None:
-        return {"status": "not trained"} | dict.fromkeys([*attacks, "seconds", "passes"], NOTHING)
+        return words({"status": "not trained"} | dict.fromkeys([*attacks, *RUN_COSTS], NOTHING))
     run = rows.iloc[0]
-    accuracies = rows.set_index("attack")["accuracy"]
+    accuracies = 100 * rows.set_index("attack")["accuracy"]
     return {
-        "status": run["status"] + (", suspect" if run["suspect"] else ""),
-        **{a: NOTHING if pd.isna(accuracies[a]) else f"{100 * accuracies[a]:.1f}" for a in attacks},
-        "seconds": f"{run['seconds']:.{2 if run['seconds'] < 100 else 0}f}",
-        "passes": f"{run['passes']:.1f}",
+        "status": Cell(run["status"] + (", suspect" if run["suspect"] else "")),
+        **{a: Cell(NOTHING if pd.isna(accuracies[a]) else f"{accuracies[a]:.1f}", accuracies[a]) for a in attacks},
+        **{cost: Cell(f"{run[cost]:.{2 if run[cost] < 100 else 0}f}", run[cost]) for cost in RUN_COSTS},
     }
 
 
-def _from_suite(resolved: dict, table: Table) -> dict:
+def _from_suite(table: Table) -> dict[str, Any]:
     """One of the suite's tables, its variants linked to the first of their runs."""
-    labels = {variant["label"] for variant in resolved["variants"]}
-    links = {}
-    for index, line in enumerate(table.shown.to_dict("records")):
-        label = line.get("variant", "").partition(", not ")[0]
-        if label in labels:
-            links[index, "variant"] = f"#{_runs_of(line.get('dataset', resolved['datasets'][0]), label)}"
-    return sortable(table.shown, links, best=table.best)
+    links = {(index, "variant"): f"#{_runs_of(line.dataset, line.variant)}" for index, line in enumerate(table.lines)}
+    cells, best = [line.cells for line in table.lines], [line.best for line in table.lines]
+    return sortable(table.columns, cells, links, best=best)
 
 
 def _runs_of(dataset: str, label: str) -> str:
     return f"runs-of-{dataset}/{label}"
 
 
-def _hardware(runs: pd.DataFrame) -> dict:
+def _hardware(runs: pd.DataFrame) -> dict[str, Any]:
     """What trained and what attacked, with how many runs or evaluations of each."""
     trained, evaluated = runs.drop_duplicates(RUN), runs[runs["evaluation_status"] == "ok"]
     lines = [
-        {"stage": stage, "hardware": hardware, "records": str(count), "packages": packages}
+        words({"stage": stage, "hardware": hardware}) | {"records": count_of(count)} | words({"packages": packages})
         for stage, frame, columns in [
             ("training", trained, ["hardware", "packages"]),
             ("evaluation", evaluated, ["evaluation_hardware", "evaluation_packages"]),
         ]
         for (hardware, packages), count in Counter(map(tuple, frame[columns].to_numpy())).items()
     ]
-    return sortable(pd.DataFrame(lines))
+    return sortable(list(lines[0]), lines)
 
 
-def _commit(page: run_pages.RunPage) -> str:
-    """The commit that trained the run, and whether the files were as in it."""
-    changed = page.provenance["git.dirty"] == "yes"
-    return f"{page.provenance['git.commit']}{', with changes that are in no commit' * changed}"
-
-
-def _citation() -> dict:
+def _citation() -> dict[str, Any]:
     """CITATION.cff, for people and as BibTeX."""
     cff = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     names = [author["name"] for author in cff["authors"]]
@@ -264,7 +257,7 @@ def _citation() -> dict:
     return {"text": text, "bibtex": f"@software{{efficient_adversarial_training,\n{bibtex}\n}}", "note": cff["message"]}
 
 
-def _command(resolved: dict) -> str:
+def _command(resolved: dict[str, Any]) -> str:
     """What makes these results again, as far as the suite's file is where the suites are."""
     file = f"configs/{resolved['suite']}.yaml"
     return f"snakemake --cores all --configfile {shlex.quote(file)}"

@@ -7,9 +7,11 @@ import argparse
 import shutil
 from pathlib import Path
 
+from analysis.results import collate
 from experiment.errors import UserError, reported
 from experiment.files import write_atomically
-from experiment.record import read
+from experiment.suite import ROOT, Suite
+from reporting import tables
 from reporting.formatting import escape_markdown
 
 SUITE = "quick"
@@ -34,22 +36,20 @@ def section(reference: Path, link: str) -> str:
 
     link: of `reference`, from README.md. Raises UserError where there is no record.
     """
-    records = sorted(reference.glob("*/*/*/train.json"))
-    if not records:
-        raise UserError(f"{reference} has no train.json; `make readme` publishes the results of {SUITE} there")
-    provenance = read(records[0])["provenance"]
+    resolved = Suite.load(ROOT / "configs" / f"{SUITE}.yaml").resolved
+    results = collate(resolved, reference)
+    provenance = next(iter(results.records.values())).train["provenance"]
     hardware, packages = escape_markdown(provenance["hardware"]["label"]), provenance["packages"]
-    pages = {name: (reference / "tables" / f"{name}.md").read_text() for name in ("robustness", "effect")}
-    front, training = f"{link}/plots/accuracy_vs_passes.png", f"{link}/plots/training.png"
-    effect = pages["effect"].partition("<details>")[0].splitlines()
+    built = {table.name: table for table in tables.build(resolved, results.runs)}
+    front, training = f"{link}/plots/accuracy_vs_compute.png", f"{link}/plots/training.png"
     return "\n\n".join(
         [
             f"Trained on {hardware}; PyTorch {packages['torch']}, pyautoattack {packages['pyautoattack']}. "
             f"Seed by seed: [{link}/tables/robustness.md]({link}/tables/robustness.md).",
-            pages["robustness"].partition("<details>")[0].strip(),
-            f"![AutoAttack accuracy against passes over the training data, a dot a seed]({front})",
+            built["robustness"].markdown_head().strip(),
+            f"![AutoAttack accuracy against compute in ordinary epochs, a dot a seed]({front})",
             f"What M+ changes; [effect.md]({link}/tables/effect.md) says what the columns mean:",
-            "\n".join(line for line in effect if line.startswith("|")),
+            built["effect"].markdown_lines(),
             f"![Steps, gradient magnitude and validation accuracy of every variant, epoch by epoch]({training})",
         ]
     )

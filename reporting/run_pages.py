@@ -1,14 +1,15 @@
 """What the report says of each run: all that its records hold, in the order in which a reader looks for it."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from analysis.results import RUN
-from experiment import record
+from analysis.columns import EPOCHS
+from analysis.results import RUN, Results, RunKey, leaves
+from experiment.record import Record
 from reporting.captions import NOTHING
 
 
@@ -16,7 +17,7 @@ from reporting.captions import NOTHING
 class RunPage:
     """One run, as texts: facts by their name; `attacks` and `epochs` as lines of cells under a head of their own.
 
-    provenance_of_attacks: where theirs is not the training's, by attack and name.
+    provenance_of_attacks: where theirs is not the training's, by attack and name; commit: of the project, in training.
     """
 
     name: str
@@ -31,6 +32,7 @@ class RunPage:
     configuration: dict[str, str]
     provenance: dict[str, str]
     provenance_of_attacks: dict[str, str]
+    commit: str
 
 
 def name(dataset: str, variant: str, seed: int) -> str:
@@ -38,55 +40,48 @@ def name(dataset: str, variant: str, seed: int) -> str:
     return f"run-{dataset}/{variant}/seed{seed}"
 
 
-def read(runs: pd.DataFrame, folder: Path) -> list[RunPage]:
-    """A page for every run in `runs`, the frame of `analysis.results.collate`, in its order.
-
-    folder: results/<suite>, whose records are read again for what the frame leaves out.
-    """
-    return [_page(run, rows, folder) for run, rows in runs.groupby(RUN, sort=False)]
+def pages(results: Results) -> list[RunPage]:
+    """A page for every run with a training record, in the suite's order."""
+    return [_page(RunKey(*run), rows, results) for run, rows in results.runs.groupby(RUN, sort=False)]
 
 
-def flat(values: Mapping, path: str = "") -> dict[str, str]:
+def _flat(values: Mapping[str, Any]) -> dict[str, str]:
     """Every leaf of nested settings as text, by its dotted name."""
-    leaves = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            leaves |= flat(value, f"{path}{key}.")
-        else:
-            leaves[f"{path}{key}"] = _text(value)
-    return leaves
+    return {path: _text(value) for path, value in leaves(values)}
 
 
-def _page(run: tuple, rows: pd.DataFrame, folder: Path) -> RunPage:
-    place, first = folder / run[0] / run[1] / f"seed{run[2]}", rows.iloc[0]
-    train = record.read(place / "train.json")
-    evaluations = {
-        attack: record.read(place / "evaluate" / f"{attack}.json")
-        for attack in rows.loc[rows["evaluation_status"] != "missing", "attack"]
-    }
-    made = flat(train["provenance"])
+def _page(run: RunKey, rows: pd.DataFrame, results: Results) -> RunPage:
+    train, evaluations = results.records[run].train, results.records[run].evaluations
+    first, made = rows.iloc[0], _flat(train["provenance"])
     doubts = [] if train["status"] == "ok" else [_status(train)]
-    head, epochs = _epochs(place / "epochs.csv")
+    head, epochs = _epochs(run, results.epochs)
     return RunPage(
         name=name(*run),
-        title=f"{run[0]} {run[1]} seed {run[2]}",
+        title=str(run),
         status=train["status"] + (", suspect" if first["suspect"] else ""),
         doubts=doubts
         + [f"{doubt.capitalize()}: {first[doubt]}." for doubt in ("suspect", "disturbed") if first[doubt]],
-        outcome=flat({key: train[key] for key in ("epochs", "validation", "cost")}),
+        outcome=_flat({key: train[key] for key in ("epochs", "validation", "cost")}),
         attacks_head=["attack", "images", "robust", "accuracy (%)", "95 % interval", "seconds", "flags", "settings"],
         attacks=[_attack(row, evaluations.get(row.attack)) for row in rows.itertuples()],
         epochs_head=head,
         epochs=epochs,
-        configuration={key: value for key, value in flat(train["spec"]).items() if key not in ("suite", *RUN)},
+        configuration={key: value for key, value in _flat(train["spec"]).items() if key not in ("suite", *RUN)},
         provenance=made | {"weights_sha256": _text(train["weights_sha256"])},
         provenance_of_attacks={
             f"{attack} {key}": value
             for attack, evaluation in evaluations.items()
-            for key, value in flat(evaluation["provenance"]).items()
+            for key, value in _flat(evaluation["provenance"]).items()
             if made.get(key) != value
         },
+        commit=_commit(train),
     )
+
+
+def _commit(train: Record) -> str:
+    """The commit that trained the run, and whether the files were as in it."""
+    git = train["provenance"]["git"]
+    return f"{_text(git['commit'])}{', with changes that are in no commit' * bool(git['dirty'])}"
 
 
 def _status(train: Mapping) -> str:
@@ -102,7 +97,7 @@ def _attack(row, evaluation: Mapping | None) -> list[str]:
         for key, value in evaluation["settings"].items()
         if key not in ("name", "threat") and value is not None
     }
-    said = ", ".join(f"{key} {value}" for key, value in flat(settings).items())
+    said = ", ".join(f"{key} {value}" for key, value in _flat(settings).items())
     if evaluation["status"] != "ok":
         return [row.attack, *[NOTHING] * 6, f"not evaluated, for the run diverged; {said}"]
     return [
@@ -117,22 +112,23 @@ def _attack(row, evaluation: Mapping | None) -> list[str]:
     ]
 
 
-def _epochs(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Head and lines of epochs.csv; none where it cannot be read, which the page's list of problems says."""
-    try:
-        with open(path, newline="") as file:
-            head, *lines = csv.reader(file)
-    except (OSError, ValueError, csv.Error):
+def _epochs(run: RunKey, epochs: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Head and lines of a run's epochs; none where they could not be read, which the page's list of problems says.
+
+    Numbers have the four digits that a reader compares by eye; epochs.csv has them all.
+    """
+    columns = [column.name for column in EPOCHS]
+    if epochs.empty:
         return [], []
-    return [column.replace("_", " ") for column in head], [[_shortened(cell) for cell in line] for line in lines]
+    ours = epochs[(epochs[RUN] == list(run)).all(axis=1)]
+    if ours.empty:
+        return [], []
+    head = [column.replace("_", " ") for column in columns]
+    return head, [[_number(value) for value in line] for line in zip(*(ours[c] for c in columns), strict=True)]
 
 
-def _shortened(cell: str) -> str:
-    """A number with four digits, which is what a reader compares by eye; epochs.csv has them all."""
-    try:
-        return cell if cell.isdigit() else f"{float(cell):.4g}"
-    except ValueError:
-        return cell
+def _number(value: float) -> str:
+    return "" if pd.isna(value) else str(value) if isinstance(value, int | np.integer) else f"{value:.4g}"
 
 
 def _text(value) -> str:

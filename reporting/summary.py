@@ -1,15 +1,18 @@
 """A suite's results in three sentences made from its numbers: what M+ changes, what is on the front, what to doubt."""
 
 from collections.abc import Iterable
+from statistics import median
+from typing import Any
 
 import pandas as pd
 
-from analysis.results import RUN, headline_attack
+from analysis.effect import Effect, effects
+from analysis.judgement import DISAGREEING
+from analysis.pareto import standings
+from analysis.results import RUN, headline_attack, suspects
 from analysis.timing import disturbed
-from reporting.captions import changed, describe_runs, suspects
-from reporting.effect import effect_table
+from reporting.captions import changed, describe_runs
 from reporting.formatting import signed
-from reporting.plots.pareto import standings
 
 NAMED = 5  # names in a row; more are counted
 PHRASES = {  # by the verdict on accuracy
@@ -23,73 +26,74 @@ PHRASES = {  # by the verdict on accuracy
 }
 
 
-def summary(resolved: dict, runs: pd.DataFrame) -> list[str]:
+def summary(resolved: dict[str, Any], runs: pd.DataFrame) -> list[str]:
     """Three sentences in plain text: what M+ changes, which variants are on the front, what must not be read into it.
 
     resolved, runs: as for `reporting.tables.build`.
     """
-    effects = effect_table(resolved, runs).data
-    return [_mplus(resolved, effects), _front(resolved, runs), _doubts(resolved, runs, effects)]
+    found = effects(resolved, runs)
+    return [_effects(resolved, found), _front(resolved, runs), _doubts(resolved, runs, found)]
 
 
-def _mplus(resolved: dict, effects: pd.DataFrame) -> str:
-    if effects.empty:
+def _effects(resolved: dict[str, Any], found: list[Effect]) -> str:
+    if not found:
         return "No variant of this suite names a base, so that it does not say what M+ changes."
     where = f"On {_listed(resolved['datasets'])}"
-    if not effects["n"].any():
+    if not any(effect.whole.pairs for effect in found):
         return f"{where}, no M+ variant and its base are a pair of finished runs, so that nothing is compared."
     attack, margin = headline_attack(resolved), resolved["evaluation"]["equivalence_margin"]
-    cheaper = effects[effects["cost_verdict"].str.startswith("cheaper")]
-    shown = (cheaper["cost_verdict"] == "cheaper") & ~cheaper["seconds_speedup_disturbed"].astype(bool)
-    faster = cheaper.loc[shown, "seconds_speedup_mean"].dropna()
-    sizes = [
-        f"{of}{_range(f'{value:.1f}' for value in sorted(values))} times {word}"
-        for values, word, of in (
-            (cheaper["passes_speedup_mean"].dropna(), "fewer", ""),
-            (faster, "faster", f"{len(faster)} of them " if len(faster) < len(cheaper) else ""),
-        )
-        if len(values)
-    ]
-    cost = f"{changed(resolved)} saves passes in {len(cheaper)} of {_counted(len(effects), 'comparison')}"
-    cost += f" ({', '.join(sizes)})" if sizes else ""
     phrases = []
     for verdict, phrase in PHRASES.items():
-        rows = effects[effects["robustness_verdict"] == verdict]
-        if len(rows):
-            points = _range(signed(value, 1) for value in sorted(rows[f"{attack}_points_mean"]))
-            words = {"points": f"{points} points", "margin": f"{margin:g} point{'s' * (margin != 1)}"}
-            words |= {"names": _names(resolved, rows), "is_are": "are" if len(rows) > 1 else "is"}
-            phrases.append(phrase.format(**words))
-    return f"{where}, {cost}; under {attack}, {'; '.join(phrases)}."
+        ours = [effect for effect in found if effect.whole.verdict.robustness == verdict]
+        if ours:
+            means = sorted(effect.whole.accuracies[attack].summary.mean for effect in ours)
+            words = {"points": f"{_range(signed(mean, 1) for mean in means)} points"}
+            words |= {"margin": f"{margin:g} point{'s' * (margin != 1)}", "names": _names(resolved, ours)}
+            phrases.append(phrase.format(**words, is_are="are" if len(ours) > 1 else "is"))
+    against = [effect for effect in found if effect.whole.verdict.cost in DISAGREEING]
+    contrary = f"; compute and seconds disagree on {_names(resolved, against)}" if against else ""
+    return f"{where}, {_savings(resolved, found)}{contrary}; under {attack}, {'; '.join(phrases)}."
 
 
-def _front(resolved: dict, runs: pd.DataFrame) -> str:
+def _savings(resolved: dict[str, Any], found: list[Effect]) -> str:
+    """ "M+ saves compute in 4 of 5 comparisons (1.2 to 2.0 times less, 3 of them 1.1 to 1.8 times faster)"."""
+    cheaper = [effect.whole for effect in found if effect.whole.verdict.cost.startswith("cheaper")]
+    faster = [each for each in cheaper if each.verdict.cost == "cheaper" and not each.disturbed]
+    less = sorted(each.costs["compute"].mean for each in cheaper)
+    times = sorted(each.costs["seconds"].mean for each in faster if each.costs["seconds"].n)
+    of = f"{len(times)} of them " if len(times) < len(cheaper) else ""
+    sizes = [f"{_range(f'{value:.1f}' for value in less)} times less"] if less else []
+    sizes += [f"{of}{_range(f'{value:.1f}' for value in times)} times faster"] if times else []
+    said = f"{changed(resolved)} saves compute in {len(cheaper)} of {_counted(len(found), 'comparison')}"
+    return said + (f" ({', '.join(sizes)})" if sizes else "")
+
+
+def _front(resolved: dict[str, Any], runs: pd.DataFrame) -> str:
     attack, parts = headline_attack(resolved), []
     for dataset, rows in runs[runs["attack"] == attack].groupby("dataset", sort=False):
-        found = standings(resolved, rows, "passes")
+        found = standings(resolved, rows, "compute")
         best = found[found["front"]].sort_values("cost")
         if len(best):
             shown = best if len(best) <= NAMED else best.iloc[[0, -1]]
-            points = [f"{row.Index} ({row.percent:.1f} % for {row.cost:.3g} passes)" for row in shown.itertuples()]
+            points = [f"{row.Index} ({row.percent:.1f} % for {row.cost:.3g} epochs)" for row in shown.itertuples()]
             if len(best) > NAMED:
                 points.insert(1, f"{len(best) - 2} between them")
             parts.append(_listed(points) + (f" on {dataset}" if len(resolved["datasets"]) > 1 else ""))
     if not parts:
         return f"No variant has all its runs sound and evaluated by {attack}, so that there is no front to speak of."
     unsure = " (neighbours may change places)" if len(resolved["variants"]) > 1 else ""
-    return f"On the front of mean {attack} accuracy against passes{unsure}: {'; '.join(parts)}."
+    return f"On the front of mean {attack} accuracy against compute in ordinary epochs{unsure}: {'; '.join(parts)}."
 
 
-def _doubts(resolved: dict, runs: pd.DataFrame, effects: pd.DataFrame) -> str:
+def _doubts(resolved: dict[str, Any], runs: pd.DataFrame, found: list[Effect]) -> str:
     attack, seeds = headline_attack(resolved), len(resolved["seeds"])
     attacked = runs[(runs["attack"] == attack) & (runs["evaluation_status"] == "ok")]
     counts = " or ".join(f"{count:,}" for count in sorted(attacked["images"].unique())) or "no"
     doubts = [f"All of this rests on {_seeds(resolved, attacked)} and {counts} test images"]
-    if not effects.empty:
-        judged = effects[effects["robustness_verdict"] != "collapsed"]
-        width = (judged[f"{attack}_points_high"] - judged[f"{attack}_points_low"]).median()
-        if width == width:  # there is an interval
-            doubts[0] += f", which tell a typical difference to ± {width / 2:.1f} points"
+    judged = [effect.whole.accuracies[attack] for effect in found if effect.whole.verdict.robustness != "collapsed"]
+    widths = [high - low for low, high in (difference.interval for difference in judged) if low == low]
+    if widths:
+        doubts[0] += f", which tell a typical difference to ± {median(widths) / 2:.1f} points"
     trained = runs.drop_duplicates(RUN)
     for status in ("collapsed", "diverged"):
         if count := int((trained["status"] == status).sum()):
@@ -116,7 +120,7 @@ def _doubts(resolved: dict, runs: pd.DataFrame, effects: pd.DataFrame) -> str:
     return "; ".join(doubts) + "."
 
 
-def _seeds(resolved: dict, attacked: pd.DataFrame) -> str:
+def _seeds(resolved: dict[str, Any], attacked: pd.DataFrame) -> str:
     """ "3 seeds", or "1 to 3 seeds" where not all variants were attacked at as many."""
     found = attacked.groupby(["dataset", "variant"])["seed"].nunique().tolist()
     found += [0] * (len(resolved["datasets"]) * len(resolved["variants"]) - len(found))
@@ -126,9 +130,9 @@ def _seeds(resolved: dict, attacked: pd.DataFrame) -> str:
     return _counted(most, "seed") if least == most else f"{least} to {_counted(most, 'seed')}"
 
 
-def _names(resolved: dict, rows: pd.DataFrame) -> str:
+def _names(resolved: dict[str, Any], found: list[Effect]) -> str:
     several = len(resolved["datasets"]) > 1
-    names = [f"{row.variant} on {row.dataset}" if several else row.variant for row in rows.itertuples()]
+    names = [f"{e.identity.variant} on {e.identity.dataset}" if several else e.identity.variant for e in found]
     return _listed(names) if len(names) <= NAMED else f"{len(names)} comparisons"
 
 

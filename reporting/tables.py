@@ -1,29 +1,32 @@
-"""Tables from the runs frame of `analysis.results`: robustness, cost, what M+ changes; as CSV, Markdown and LaTeX."""
+"""Tables from the runs frame of `analysis.results`: robustness, cost, effect, literature."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 
-from analysis.ranking import BOLD, best_variants
-from analysis.results import RUN, attack_names, by_variant
+from analysis.columns import NOT_COLLAPSED
+from analysis.ranking import best_variants
+from analysis.results import RUN, attack_names, by_variant, suspects
 from analysis.statistics import Summary, summarize
-from analysis.timing import MARK, describe_disturbed, disturbed, timed
+from analysis.timing import disturbed, timed
 from reporting.captions import (
+    MARK,
     NOTHING,
     SPREAD,
     describe_attacks,
+    describe_disturbed,
     describe_protocol,
     describe_runs,
     describe_sources,
     describe_suspects,
-    suspects,
 )
 from reporting.effect import effect_table
-from reporting.formatting import Table, make_table, numbers, of_planned, plus_minus
+from reporting.formatting import Line, Table, count_of, make_table, mean_of, numbers, words
 from reporting.literature import literature
 
-COSTS = {
+COSTS = {  # by name, the head of its column
     "seconds": "seconds",
     "compute": "compute",
     "passes": "passes",
@@ -32,9 +35,20 @@ COSTS = {
 }
 TIMES = {"seconds", "images_per_second"}
 SHOWN_PER_UNIT = {"peak_memory_bytes": 2.0**-20}
+BOLD = (
+    "Bold: on each data set the best of a column and what cannot be told from it by the 95 % interval of the "
+    "difference, paired by seed and image (one seed in common: by McNemar's exact test); never a variant with a "
+    "collapsed, diverged or suspect run."
+)
+ABOUT_COSTS = [
+    "Compute: floating-point operations of training, in ordinary epochs (a forward and a backward of every image).",
+    "Passes: forward and backward of the whole network, in sweeps over the training split; what runs through a part of "
+    "it is in compute alone.",
+    "Images a second: those of the training split in every epoch, replays of an image not counted again.",
+]
 
 
-def build(resolved: dict, runs: pd.DataFrame) -> list[Table]:
+def build(resolved: dict[str, Any], runs: pd.DataFrame) -> list[Table]:
     """The tables of a suite: robustness, cost, effect (no lines where no variant names a base) and literature.
 
     resolved: the suite with every default filled in; runs: the frame `analysis.results.collate` makes, not empty.
@@ -42,45 +56,33 @@ def build(resolved: dict, runs: pd.DataFrame) -> list[Table]:
     return [make(resolved, runs) for make in (_robustness, _cost, effect_table, literature)]
 
 
-def _robustness(resolved: dict, runs: pd.DataFrame) -> Table:
-    planned = len(resolved["seeds"])
-    data, shown, detail, bold = [], [], [], []
-    best = best_variants(runs)
+def _robustness(resolved: dict[str, Any], runs: pd.DataFrame) -> Table:
+    planned, data, lines, best = len(resolved["seeds"]), [], [], best_variants(runs)
     columns = ["collapsed", "diverged", "suspect"] if len(suspects(runs)) else ["collapsed", "diverged"]
     for identity, rows in by_variant(resolved, runs):
         states = rows.drop_duplicates(RUN)["status"]
-        counts = {"runs": len(states), **{s: int((states == s).sum()) for s in ("collapsed", "diverged")}}
+        counts = {status: int((states == status).sum()) for status in ("collapsed", "diverged")}
         counts["suspect"] = len(suspects(rows))
-        valid = counts["runs"] - counts["diverged"]
+        valid = len(states) - counts["diverged"]
         healthy = rows[rows["status"] == "ok"] if counts["collapsed"] else rows[:0]
         means, healthy_means = _accuracies(resolved, rows), _accuracies(resolved, healthy)
-        data.append(identity | {"planned": planned} | counts)
-        data[-1] |= numbers(means, "percent_") | numbers(healthy_means, "percent_", "_not_collapsed")
         by_seed = _by_seed(resolved, rows)
+        data.append(identity._asdict() | {"planned": planned, "runs": len(states)} | counts)
+        for found, suffix in ((means, ""), (healthy_means, NOT_COLLAPSED)):
+            data[-1] |= numbers({f"{attack}_percent": mean for attack, mean in found.items()}, suffix)
         data[-1] |= {f"{attack}_percent_seeds": values for attack, values in by_seed.items()}
-        line = {key: identity[key] for key in ("dataset", "variant")}
-        detail.append(line | by_seed)
-        line |= {"runs": of_planned(counts["runs"], planned)} | {key: str(counts[key]) for key in columns}
-        shown.append(line | {attack: plus_minus(mean, 1, valid) for attack, mean in means.items()})
-        bold.append([a for a in means if (identity["dataset"], a, identity["variant"]) in best])
+        names = {"dataset": identity.dataset, "variant": identity.variant}
+        cells = words(names) | {"runs": count_of(len(states), planned)}
+        cells |= {key: count_of(counts[key]) for key in columns}
+        cells |= {attack: mean_of(mean, 1, valid) for attack, mean in means.items()}
+        bold = [attack for attack in means if (identity.dataset, attack, identity.variant) in best]
+        lines.append(Line(identity.dataset, identity.variant, cells, bold, by_seed if planned > 1 else {}))
         left = valid - counts["collapsed"]
         if 0 < left < valid:
-            line |= {"variant": f"{line['variant']}, not collapsed", "runs": str(left)} | dict.fromkeys(columns, "")
-            shown.append(line | {attack: plus_minus(mean, 1, left) for attack, mean in healthy_means.items()})
-            bold.append([])
-    notes = [
-        f"{title}: {names}."
-        for status, title in (
-            ("collapsed", "Collapsed (catastrophic overfitting; left out of the lines that say so)"),
-            ("diverged", "Diverged (not evaluated, in no mean)"),
-        )
-        if (names := describe_runs(runs, status))
-    ]
-    flagged = runs[runs["flags"] != ""]
-    for (attack, flags), rows in flagged.groupby(["attack", "flags"], sort=False):
-        names = ", ".join(f"{row.variant} seed {row.seed} ({row.dataset})" for row in rows.itertuples())
-        notes.append(f"Flagged by {attack}, {flags}: {names}.")
-    notes += [*describe_suspects(runs), *describe_sources(runs)]
+            cells = words(names | {"variant": f"{identity.variant}, not collapsed"}) | {"runs": count_of(left)}
+            cells |= words(dict.fromkeys(columns, ""))
+            cells |= {attack: mean_of(mean, 1, left) for attack, mean in healthy_means.items()}
+            lines.append(Line(identity.dataset, identity.variant, cells))
     caption = [
         "Robustness: accuracy in % on test images (runs.csv has each run's 95 % Wilson interval).",
         SPREAD,
@@ -88,62 +90,70 @@ def _robustness(resolved: dict, runs: pd.DataFrame) -> Table:
         describe_attacks(resolved, runs),
         *([BOLD] if best else []),
     ]
-    return make_table("robustness", caption, notes, data, shown, detail if planned > 1 else (), bold)
+    return make_table("robustness", caption, _doubts(runs), data, lines, attack_names(resolved))
 
 
-def _cost(resolved: dict, runs: pd.DataFrame) -> Table:
-    data = []
+def _doubts(runs: pd.DataFrame) -> list[str]:
+    """Sentences on runs that failed, on what attacks flagged, and on records of different origins."""
+    titles = {
+        "collapsed": "Collapsed (catastrophic overfitting; left out of the lines that say so)",
+        "diverged": "Diverged (not evaluated, in no mean)",
+    }
+    notes = [f"{titles[status]}: {names}." for status in titles if (names := describe_runs(runs, status))]
+    flagged = runs[runs["flags"] != ""]
+    for (attack, flags), rows in flagged.groupby(["attack", "flags"], sort=False):
+        names = ", ".join(f"{row.variant} seed {row.seed} ({row.dataset})" for row in rows.itertuples())
+        notes.append(f"Flagged by {attack}, {flags}: {names}.")
+    return [*notes, *describe_suspects(runs), *describe_sources(runs)]
+
+
+def _cost(resolved: dict[str, Any], runs: pd.DataFrame) -> Table:
+    data, found = [], []
     for identity, rows in by_variant(resolved, runs):
         for hardware, group in rows.drop_duplicates(RUN).groupby("hardware"):
             used = group[group["status"] != "diverged"]
-            quiet = timed(used)
-            costs = {cost: summarize((quiet if cost in TIMES else used)[cost]) for cost in [*COSTS, "updates"]}
+            quiet, hurt = timed(used), len(disturbed(used))
+            costs = {
+                cost: summarize((quiet if cost in TIMES else used)[cost]) for cost in [*COSTS, "forwards", "updates"]
+            }
             counts = {"hardware": hardware, "n": len(used), "diverged": len(group) - len(used)}
-            counts |= {"disturbed": len(disturbed(used)), "n_timed": len(quiet)}
-            data.append(identity | counts | numbers(costs, "", count=False))
-    frame = pd.DataFrame(data)
-    shown = frame[["dataset", "variant", "hardware"]].assign(
-        runs=frame["n"].map(str), diverged=frame["diverged"].map(str)
-    )
-    for cost, title in COSTS.items():
-        counted = frame["n_timed" if cost in TIMES else "n"]
-        summaries = [
-            Summary(mean * SHOWN_PER_UNIT.get(cost, 1), std * SHOWN_PER_UNIT.get(cost, 1), n)
-            for mean, std, n in zip(frame[f"{cost}_mean"], frame[f"{cost}_std"], counted, strict=True)
-        ]
-        digits = _digits([summary.mean for summary in summaries])
-        shown[title] = [
-            plus_minus(summary, digits, n) + (f" {MARK}" if cost in TIMES and 0 < n == hurt else "")
-            for summary, n, hurt in zip(summaries, frame["n"], frame["disturbed"], strict=True)
-        ]
-    caption = [
-        "Training cost.",
-        SPREAD,
-        describe_protocol(resolved, runs),
-        "Compute: floating-point operations of training, in ordinary epochs (a forward and a backward of every image).",
-        "Passes: forward and backward of the whole network, in sweeps over the training split.",
-        "Images a second: those of the training split in every epoch, replays of an image not counted again.",
-        f"Peak memory: of the {' or the '.join(sorted(set(runs['peak_memory_of'])))}.",
-    ]
-    notes = []
-    if frame["hardware"].nunique() > 1:
-        caption.append("Lines of different hardware are apart: their times are not to be compared.")
-    else:
-        shown = shown.drop(columns="hardware")
-    if frame["diverged"].any():
-        notes.append("Diverged runs stopped early: counted, and in no mean.")
-    notes += [*describe_disturbed(runs), *describe_sources(runs)]
-    return make_table("cost", caption, notes, data, shown.to_dict("records"))
+            counts |= {"disturbed": hurt, "n_timed": len(quiet)}
+            data.append(identity._asdict() | counts | numbers(costs, counted=False))
+            found.append((counts, costs))
+    several = len({row["hardware"] for row in data}) > 1
+    digits = {cost: _digits(_in_unit(costs[cost], cost).mean for _, costs in found) for cost in COSTS}
+    lines = []
+    for row, (counts, costs) in zip(data, found, strict=True):
+        cells = words({"dataset": row["dataset"], "variant": row["variant"]})
+        cells |= words({"hardware": row["hardware"]}) if several else {}
+        cells |= {"runs": count_of(row["n"]), "diverged": count_of(row["diverged"])}
+        for cost, head in COSTS.items():
+            marked = cost in TIMES and 0 < counts["n"] == counts["disturbed"]
+            mark = MARK if marked else ""
+            cells[head] = mean_of(_in_unit(costs[cost], cost), digits[cost], counts["n"], mark)
+        lines.append(Line(row["dataset"], row["variant"], cells))
+    caption = ["Training cost.", SPREAD, describe_protocol(resolved, runs), *ABOUT_COSTS]
+    caption.append(f"Peak memory: of the {' or the '.join(sorted(set(runs['peak_memory_of'])))}.")
+    caption += ["Lines of different hardware are apart: their times are not to be compared."] if several else []
+    stopped = any(row["diverged"] for row in data)
+    notes = ["Diverged runs stopped early: counted, and in no mean."] if stopped else []
+    return make_table("cost", caption, [*notes, *describe_disturbed(runs), *describe_sources(runs)], data, lines)
 
 
-def _accuracies(resolved: dict, rows: pd.DataFrame) -> dict[str, Summary]:
+def _in_unit(summary: Summary, cost: str) -> Summary:
+    """The summary in the unit that is shown."""
+    factor = SHOWN_PER_UNIT.get(cost, 1)
+    return Summary(summary.mean * factor, summary.std * factor, summary.n)
+
+
+def _accuracies(resolved: dict[str, Any], rows: pd.DataFrame) -> dict[str, Summary]:
     """Accuracy in % by attack; runs without one (diverged, attack missing) are not in n."""
     return {
         attack: summarize(100 * rows.loc[rows["attack"] == attack, "accuracy"]) for attack in attack_names(resolved)
     }
 
 
-def _by_seed(resolved: dict, rows: pd.DataFrame) -> dict[str, str]:
+def _by_seed(resolved: dict[str, Any], rows: pd.DataFrame) -> dict[str, str]:
     """Accuracy in % by attack, a value for each of the suite's seeds: "53.1; –; 54.0"."""
     found = {(row.attack, row.seed): row.accuracy for row in rows[rows["accuracy"].notna()].itertuples()}
     seeds = {attack: [found.get((attack, seed)) for seed in resolved["seeds"]] for attack in attack_names(resolved)}
@@ -153,7 +163,7 @@ def _by_seed(resolved: dict, rows: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def _digits(means: Sequence[float]) -> int:
+def _digits(means: Iterable[float]) -> int:
     """Decimals that give the smallest of the means three significant digits, three at most."""
     smallest = min((mean for mean in means if mean > 0), default=1.0)
     return min(3, max(0, 2 - math.floor(math.log10(smallest))))

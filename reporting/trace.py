@@ -11,48 +11,54 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from analysis.results import attack_names, collate
+from analysis.results import Results, RunKey, attack_names, collate, leaves
 from analysis.statistics import mcnemar
-from experiment import record
 from experiment.errors import UserError, reported
+from experiment.record import Record
 from experiment.suite import ROOT, Suite
 from reporting import tables
-from reporting.effect import SPEEDUPS
-from reporting.formatting import Table
+from reporting.effect import HEADS
+from reporting.formatting import Line, Table
 
 DEFAULT_SUITE = "quick"
 WIDTH = 17  # of the words before the facts
 
 
-def trace(resolved: dict, results: Path, table: str, variant: str, column: str | None, again: str) -> Iterator[str]:
+def trace(
+    resolved: dict[str, Any], folder: Path, table: str, variant: str, column: str | None, again: str
+) -> Iterator[str]:
     """Lines that say where a cell comes from; `column` as the table's head has it, None for all.
 
-    results: the suite's folder; again: the command that makes the files named after it again.
+    folder: results/<suite>; again: the command that makes the files named after it again.
     Raises UserError when the suite has no such table, variant or column, or no records.
     """
     known = _columns(table, resolved)
-    found = collate(resolved, results)
-    built = {made.name: made for made in tables.build(resolved, found.runs)}
+    results = collate(resolved, folder)
+    built = {made.name: made for made in tables.build(resolved, results.runs)}
     lines = _lines(built[table], variant, resolved)
     if column is not None and column not in known:
         raise UserError(f"the table {table} has no column {column!r} to trace; it has {', '.join(known)}")
     for name in known if column is None else [column]:
-        for line in (line for line in lines if name in line):
-            label = ", ".join(line[key] for key in ("dataset", "variant", "hardware") if key in line)
-            yield f"{table}, {label}, {name}: {line[name]}"
+        for line in lines:
+            texts = dict(line.detail) | {head: str(cell) for head, cell in line.cells.items()}
+            if name in texts:
+                names = [head for head in ("dataset", "variant", "hardware") if head in texts]
+                shown = [texts[head] for head in names if head in built[table].columns]
+                yield f"{table}, {', '.join(shown)}, {name}: {texts[name]}"
     yield f"{built[table].caption}"
     yield from built[table].notes
     wanted = list(known.values()) if column is None else [known[column]]
     for dataset in resolved["datasets"]:
         for seed in resolved["seeds"]:
-            yield from _seed(resolved, found.runs, results, table, (dataset, variant, seed), wanted, again)
-    yield from (f"missing: {line}" for line in found.missing if variant in line.split())
-    yield from (f"error: {problem}" for problem in found.problems if f"/{variant}/" in problem)
+            yield from _seed(resolved, results, folder, table, RunKey(dataset, variant, seed), wanted, again)
+    yield from (f"missing: {line}" for line in results.missing if variant in line.split())
+    yield from (f"error: {problem}" for problem in results.problems if f"/{variant}/" in problem)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -80,66 +86,62 @@ def main(arguments: list[str] | None = None) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _lines(table: Table, variant: str, resolved: dict) -> list[dict]:
-    """The table's lines for the variant, with the line that leaves collapsed runs out."""
+def _lines(table: Table, variant: str, resolved: dict[str, Any]) -> list[Line]:
+    """The table's lines of that variant. Raises UserError where there are none."""
     labels = [each["label"] for each in resolved["variants"]]
     if variant not in labels:
         raise UserError(f"suite {resolved['suite']} has no variant {variant!r}; it has {', '.join(labels)}")
-    lines = [line for line in table.shown.to_dict("records") if line["variant"].partition(", not ")[0] == variant]
-    if table.detail is not None:  # columns that only the page of Markdown shows, on demand
-        more = {(row.get("dataset"), row["variant"]): row for row in table.detail.to_dict("records")}
-        lines = [more.get((line.get("dataset"), line["variant"]), {}) | line for line in lines]
+    lines = [line for line in table.lines if line.variant == variant]
     if not lines:
         raise UserError(f"the table {table.name} has no line for {variant!r}, a variant that names no base")
     return lines
 
 
-def _columns(table: str, resolved: dict) -> dict[str, str]:
+def _columns(table: str, resolved: dict[str, Any]) -> dict[str, str]:
     """What can be traced, by the head of its column: an attack's name, or the name of a cost in the records.
 
     Raises UserError where nothing of the table can be.
     """
     attacks = {name: name for name in attack_names(resolved)}
-    costs = {title: cost for cost, title in tables.COSTS.items()}
-    traced = {"robustness": attacks, "cost": costs, "effect": SPEEDUPS | attacks}
+    costs = {head: cost for cost, head in tables.COSTS.items()}
+    traced = {"robustness": attacks, "cost": costs, "effect": HEADS | attacks}
     if table not in traced:
         raise UserError(f"there is no table {table!r} to trace; the tables are {', '.join(traced)}")
     return traced[table]
 
 
 def _seed(
-    resolved: dict, runs: pd.DataFrame, results: Path, table: str, run: tuple, wanted: list[str], again: str
+    resolved: dict[str, Any], results: Results, folder: Path, table: str, run: RunKey, wanted: list[str], again: str
 ) -> Iterator[str]:
     """What one seed gave to the cells of `wanted`: values, then the records behind them."""
-    dataset, variant, seed = run
-    there = runs[(runs["dataset"] == dataset) & (runs["seed"] == seed)]
-    ours = there[there["variant"] == variant]
-    base = next(each.get("base") for each in resolved["variants"] if each["label"] == variant)
-    behind = [there[there["variant"] == base], ours] if table == "effect" else [ours]
-    yield from ("", f"{dataset} seed {seed}")
+    runs, base = results.runs, next(each.get("base") for each in resolved["variants"] if each["label"] == run.variant)
+    keys = [run._replace(variant=base), run] if table == "effect" else [run]
+    there = runs[(runs["dataset"] == run.dataset) & (runs["seed"] == run.seed)]
+    behind = [there[there["variant"] == key.variant] for key in keys]
+    yield from ("", f"{run.dataset} seed {run.seed}")
     for name in wanted:
         rows = [part[part["attack"] == name] if name in attack_names(resolved) else part[:1] for part in behind]
         if any(part.empty for part in rows):
             yield _fact(name, "no record")
         else:
             yield _fact(name, _value(name, [part.iloc[0] for part in rows]))
-    for part in behind:
-        for row in part[:1].itertuples():
-            folder = results / row.dataset / row.variant / f"seed{row.seed}"
-            yield from _trained(folder, row, again)
-            for attack in (name for name in wanted if name in attack_names(resolved)):
-                if (part[part["attack"] == attack]["evaluation_status"] != "missing").all():
-                    yield from _evaluated(folder, attack, again)
+    for key in (key for key in keys if key in results.records):
+        records = results.records[key]
+        suspect = there.loc[there["variant"] == key.variant, "suspect"].iloc[0]
+        yield from _trained(folder / key.folder, records.train, suspect, again)
+        for attack in (name for name in wanted if name in records.evaluations):
+            yield from _evaluated(folder / key.folder, records.evaluations[attack], again)
 
 
 def _value(name: str, rows: list[pd.Series]) -> str:
-    """The number that a seed gave: of one run, or of a base and an M+ run."""
+    """The number that a seed gave: of one run, or of a base and a variant's run."""
     if name in tables.COSTS and len(rows) == 1:
         return f"{rows[0][name]:.10g}"
-    if name in SPEEDUPS.values():
-        base, mplus = (row[name] for row in rows)
-        same = name == "passes" or rows[0]["hardware"] == rows[1]["hardware"]
-        return f"{base:.10g} / {mplus:.10g} = {base / mplus:.4f}" + ("" if same else ", left out: different hardware")
+    if name in HEADS.values():
+        base, variant = (row[name] for row in rows)
+        same = name != "seconds" or rows[0]["hardware"] == rows[1]["hardware"]
+        left = "" if same else ", left out: different hardware"
+        return f"{base:.10g} / {variant:.10g} = {base / variant:.4f}{left}"
     shown = [
         "not evaluated, the run diverged"
         if pd.isna(row["accuracy"])
@@ -153,48 +155,49 @@ def _value(name: str, rows: list[pd.Series]) -> str:
     return "; ".join(shown)
 
 
-def _trained(folder: Path, row, again: str) -> Iterator[str]:
+def _trained(place: Path, train: Record, suspect: str, again: str) -> Iterator[str]:
     """The training behind a run's numbers."""
-    train = record.read(folder / "train.json")
     cost, epochs = train["cost"], train["epochs"]
-    file = os.path.relpath(folder / "train.json")
     status = "" if train["status"] == "ok" else f" at epoch {train['status_epoch']}: {train['status_reason']}"
-    yield from (f"  {row.variant} seed {row.seed}, trained", _fact("record", file))
-    yield _fact("status", f"{train['status']}{status}" + (f"; suspect: {row.suspect}" if row.suspect else ""))
+    yield f"  {train['variant']} seed {train['seed']}, trained"
+    yield _fact("record", os.path.relpath(place / "train.json"))
+    yield _fact("status", f"{train['status']}{status}" + (f"; suspect: {suspect}" if suspect else ""))
     yield _fact("weights", f"SHA-256 {train['weights_sha256']}, epoch {epochs['evaluated']} of {epochs['total']}")
     busy = f"; disturbed: {cost['disturbed']}" if cost["disturbed"] else ""
-    yield _fact("cost", f"{cost['seconds']:.3f} s, {cost['passes']:.4g} passes, {cost['updates']} updates{busy}")
-    yield _fact("spec", _told(train["spec"]))
+    counts = f"{cost['compute']:.4g} epochs of compute, {cost['passes']:.4g} passes, {cost['updates']} updates"
+    yield _fact("cost", f"{cost['seconds']:.3f} s, {counts}{busy}")
+    yield _fact("spec", _listed(train["spec"]))
     yield from _made(train["provenance"])
     yield _fact("again", f"{again} {_place(train)}/train.json")
 
 
-def _evaluated(folder: Path, attack: str, again: str) -> Iterator[str]:
+def _evaluated(place: Path, found: Record, again: str) -> Iterator[str]:
     """One evaluation and the images behind it."""
-    found = record.read(folder / "evaluate" / f"{attack}.json")
-    file, verdicts = (os.path.relpath(folder / "evaluate" / f"{attack}.{end}") for end in ("json", "robust.npy"))
+    attack = found["attack"]
+    file, verdicts = (os.path.relpath(place / "evaluate" / f"{attack}.{end}") for end in ("json", "robust.npy"))
     yield from (f"  {found['variant']} seed {found['seed']}, evaluated by {attack}", _fact("record", file))
     yield _fact("images", f"the first {found['images']} of the test set, in its order; one bool an image in {verdicts}")
-    yield _fact("settings", _told(found["settings"]))
+    yield _fact("settings", _listed(found["settings"]))
     yield _fact("flags", "; ".join(found["flags"]) or "none")
     yield from _made(found["provenance"])
     yield _fact("again", f"{again} {_place(found)}/evaluate/{attack}.json")
 
 
-def _place(content: dict) -> str:
+def _place(content: Record) -> str:
     """Where Snakemake makes a record's run, wherever this copy of it lies."""
-    return f"results/{content['suite']}/{content['dataset']}/{content['variant']}/seed{content['seed']}"
+    key = RunKey(content["dataset"], content["variant"], content["seed"])
+    return f"results/{content['suite']}/{key.folder}"
 
 
-def _made(provenance: dict) -> Iterator[str]:
+def _made(provenance: Mapping[str, Any]) -> Iterator[str]:
     """With what, on what and when a record was made."""
     git, sources = provenance["git"], provenance["sources"]
     state = {True: ", with changes", False: "", None: ""}[git["dirty"]]
     yield _fact("commit", f"{git['commit']}{state}" if git["commit"] else "no checkout")
     yield _fact("sources", ", ".join(f"{name} {sha256}" for name, sha256 in sources.items()))
     yield _fact("suite", f"SHA-256 {provenance.get('suite_sha256', 'unknown: an older record')}")
-    yield _fact("software", _told({"python": provenance["python"]} | provenance["packages"]))
-    yield _fact("hardware", _told(provenance["hardware"]) + f", {provenance['precision']}")
+    yield _fact("software", _listed({"python": provenance["python"]} | provenance["packages"]))
+    yield _fact("hardware", _listed(provenance["hardware"]) + f", {provenance['precision']}")
     yield _fact("made", f"{provenance['started']} to {provenance['finished']}")
 
 
@@ -202,12 +205,9 @@ def _fact(name: str, text: str) -> str:
     return f"    {name:<{WIDTH}} {text}"
 
 
-def _told(values: dict, path: str = "") -> str:
+def _listed(values: Mapping[str, Any]) -> str:
     """ "steps.rule constant, training.lr 0.05": every leaf of nested settings."""
-    return ", ".join(
-        _told(value, f"{path}{key}.") if isinstance(value, dict) and value else f"{path}{key} {value}"
-        for key, value in values.items()
-    )
+    return ", ".join(f"{name} {value}" for name, value in leaves(values))
 
 
 if __name__ == "__main__":

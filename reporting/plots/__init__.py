@@ -11,7 +11,7 @@ from reporting.plots.literature import literature_figure, literature_text
 from reporting.plots.pareto import pareto_figure, pareto_text
 from reporting.plots.style import FORMATS, RC, PlotText, render
 
-COSTS = {"accuracy_vs_seconds": "seconds", "accuracy_vs_passes": "passes"}
+COSTS = {f"accuracy_vs_{cost}": cost for cost in ("seconds", "compute", "passes")}
 
 
 def draw(resolved: dict, runs: pd.DataFrame, epochs: pd.DataFrame) -> dict[str, bytes]:

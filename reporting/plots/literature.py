@@ -38,7 +38,7 @@ def _groups(resolved: dict, runs: pd.DataFrame) -> list[Group]:
     for match in matches(resolved, runs, *read_published()):
         ours = match.ours[(match.ours["attack"] == attack) & match.ours["accuracy"].notna()]
         for row in match.rows[match.rows["attack"] == attack].itertuples() if len(ours) else ():
-            label = match.identity["variant"]
+            label = match.identity.variant
             group = groups.setdefault(label, Group(label, ours.assign(percent=100 * ours["accuracy"]), []))
             group.published.append((row.source, row.accuracy_percent))
     return list(groups.values())

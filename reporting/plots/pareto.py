@@ -8,16 +8,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.pareto import DOUBTS, comparable, standings
 from analysis.results import headline_attack
-from analysis.statistics import pareto_front
-from analysis.timing import left_out, timed
-from reporting.captions import describe_protocol, describe_runs, spelled
+from analysis.timing import timed
+from reporting.captions import describe_protocol, describe_runs, left_out, spelled
 from reporting.formatting import signed
 from reporting.plots.label_placement import Label, place_labels
 from reporting.plots.style import CROSS, INK, PlotText, Style, dark, faded, key, plain_log, settle, styles
 
-COSTS = {"seconds": "training seconds", "passes": "passes (sweeps over the training split)"}
-DOUBTS = ("collapsed", "diverged", "suspect", "disturbed")
+COSTS = {  # what the axis says
+    "seconds": "training seconds",
+    "compute": "compute (ordinary epochs)",
+    "passes": "passes (sweeps over the training split)",
+}
 MEAN, SEED = 8.5, 3.8  # diameters of marks in points
 WIDER = 5.0  # points by which a mark grows to be seen around another at the same place
 SAME_PLACE = 0.7  # of a mark's diameter: nearer centres than this, and one mark would hide the other
@@ -40,39 +43,6 @@ class Mark:
     size: float
 
 
-def standings(resolved: dict, rows: pd.DataFrame, cost: str) -> pd.DataFrame:
-    """Where each variant stands in `rows` (one a run, of one data set and attack), in the suite's order.
-
-    By label: `cost` and `percent`, means of the runs that are ok (NaN where none is); how many `runs` there are, and
-    of them `collapsed`, `diverged` and `suspect`; `disturbed`: how many, where the cost is seconds and all that are ok
-    were, else their seconds are in no mean; `front`: whether no other mean is as cheap and more accurate, or cheaper
-    and as accurate. A variant with any run counted so is not on the front, nor does it keep others off it: its mean is
-    one of the runs that went well, or of seconds of which nothing can be said.
-    """
-    found = {}
-    for label, runs in rows.groupby("variant"):
-        ok = runs[(runs["status"] == "ok") & runs["accuracy"].notna()]
-        costing = timed(ok) if cost == "seconds" else ok
-        means = {cost: costing[cost].mean(), "accuracy": ok["accuracy"].mean()}
-        counts = runs["status"].value_counts()
-        failed = {status: int(counts.get(status, 0)) for status in ("collapsed", "diverged")}
-        failed["suspect"] = int((runs["suspect"] != "").sum())
-        failed["disturbed"] = int((costing["disturbed"] != "").sum()) if cost == "seconds" else 0
-        found[label] = {"cost": means[cost], "percent": 100 * means["accuracy"], "runs": len(runs), **failed}
-    order = [variant["label"] for variant in resolved["variants"] if variant["label"] in found]
-    result = pd.DataFrame.from_dict({label: found[label] for label in order}, orient="index")
-    reliable = result["percent"].notna() & (result[list(DOUBTS)].sum(axis=1) == 0)
-    result["front"] = False
-    best = result[reliable]
-    result.loc[reliable, "front"] = pareto_front(best["cost"].to_numpy(float), best["percent"].to_numpy(float))
-    return result
-
-
-def panels(rows: pd.DataFrame, cost: str) -> list[tuple[str, pd.DataFrame]]:
-    """The rows whose costs may be compared, by the hardware that took the seconds ("" for passes)."""
-    return list(rows.groupby("hardware")) if cost == "seconds" else [("", rows)]
-
-
 def pareto_figure(resolved: dict, runs: pd.DataFrame, cost: str) -> Figure | None:
     """Accuracy under the headline attack against `cost`, of one data set's runs; None where nothing was attacked.
 
@@ -83,7 +53,7 @@ def pareto_figure(resolved: dict, runs: pd.DataFrame, cost: str) -> Figure | Non
     if rows["percent"].isna().all():
         return None
     floor = _floor(rows)
-    there = [(hardware, part) for hardware, part in panels(rows, cost) if part["percent"].notna().any()]
+    there = [(hardware, part) for hardware, part in comparable(rows, cost) if part["percent"].notna().any()]
     figure = Figure(figsize=(max(8.5, 6.5 * len(there)), 6), layout="constrained")
     row = figure.subplots(1, len(there), sharey=True, squeeze=False)[0]
     for axes, (hardware, part) in zip(row, there, strict=True):
@@ -116,24 +86,24 @@ def pareto_text(resolved: dict, runs: pd.DataFrame, cost: str) -> PlotText | Non
         return None
     dataset, images = rows["dataset"].iloc[0], " or ".join(map(str, sorted(seen["images"].unique())))
     below = f"Accuracy under {spelled(attack)} on {images} test images"
-    several = max(part.groupby("variant").size().max() for _, part in panels(seen, cost)) > 1
+    several = max(part.groupby("variant").size().max() for _, part in comparable(seen, cost)) > 1
     marks = "Large marks: means over seeds; dots: seeds, joined to their mean" if several else "A mark: one run"
     said = [
         f"{below} against {COSTS[cost]}, {dataset}. {marks}; open: with M+; arrows: from a base to its M+. "
         "Marks at one place are drawn around one another; a larger dot is several equal seeds. Line: the Pareto front "
         "of the means, with what it dominates pale; a variant with a collapsed, diverged or suspect run is not on it.",
-        *([] if cost == "passes" else ["Seconds of different hardware are not compared.", *left_out(rows)]),
+        *([] if cost != "seconds" else ["Seconds of different hardware are not compared.", *left_out(rows)]),
         describe_protocol({**resolved, "datasets": [dataset]}, runs),
     ]
-    alts = [_alt(resolved, part, cost, hardware) for hardware, part in panels(rows, cost)]
-    title = f"Accuracy under {spelled(attack)} against {'seconds' if cost == 'seconds' else 'passes'}: {dataset}"
+    alts = [_alt(resolved, part, cost, hardware) for hardware, part in comparable(rows, cost)]
+    title = f"Accuracy under {spelled(attack)} against {cost}: {dataset}"
     return PlotText(title, " ".join(said), f"{below} against {COSTS[cost]}. {' '.join(alts)}")
 
 
 def _alt(resolved: dict, rows: pd.DataFrame, cost: str, hardware: str) -> str:
     """What one panel shows, in sentences: the front, what it dominates, where arrows lead, what failed."""
     stand = standings(resolved, rows, cost)
-    unit = "seconds" if cost == "seconds" else "passes"
+    unit = {"compute": "epochs of compute"}.get(cost, cost)
     where = {
         label: f"{label} ({place.percent:.1f} % at {_number(place.cost)} {unit})" for label, place in stand.iterrows()
     }

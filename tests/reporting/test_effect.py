@@ -11,6 +11,7 @@ from synthetic import VARIANTS, edit, resolved_suite, robust_images, write_resul
 from analysis.results import collate
 from analysis.statistics import crossed_mean, mcnemar, paired_interval
 from reporting.effect import effect_table
+from reporting.summary import summary
 
 FEW = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus", "fast", "fast+mplus")}
 
@@ -80,15 +81,16 @@ def test_the_effect_is_paired_so_what_a_seed_does_to_both_cancels(folder, resolv
 
 
 def test_speed_ups_are_base_over_mplus_and_seconds_need_the_same_hardware(folder, resolved):
-    costs(folder, "fast", seconds=[30.0, 30.0, 40.0], passes=[60.0, 60.0, 60.0])
-    costs(folder, "fast+mplus", seconds=[20.0, 20.0, 20.0], passes=[15.0, 15.0, 15.0])
+    costs(folder, "fast", seconds=[30.0, 30.0, 40.0], passes=[60.0] * 3, compute=[90.0] * 3)
+    costs(folder, "fast+mplus", seconds=[20.0, 20.0, 20.0], passes=[15.0] * 3, compute=[45.0] * 3)
     path = folder / "digits/fast/seed1/train.json"
     provenance = json.loads(path.read_text())["provenance"]
     edit(path, provenance=provenance | {"hardware": provenance["hardware"] | {"label": "another"}})
     table = effect(folder, resolved)
     numbers = row(table, "fast+mplus")
-    assert (numbers["passes_speedup_mean"], numbers["passes_speedup_n"]) == (pytest.approx(4), 3)
-    assert (numbers["seconds_speedup_mean"], numbers["seconds_speedup_n"]) == (pytest.approx(3**0.5), 2)
+    assert (numbers["passes_ratio_mean"], numbers["passes_ratio_n"]) == (pytest.approx(4), 3)
+    assert (numbers["seconds_ratio_mean"], numbers["seconds_ratio_n"]) == (pytest.approx(3**0.5), 2)
+    assert shown(table, "fast+mplus")["less compute"] == "2.00"
     assert shown(table, "fast+mplus")["fewer passes"] == "4.00"  # counted, the same for all seeds
     assert shown(table, "fast+mplus")["faster"].startswith("1.73 (n = 2) [")
 
@@ -99,7 +101,7 @@ def test_pairs_with_a_diverged_or_missing_run_are_counted_and_not_used(tmp_path,
     table = effect(folder, resolved)
     numbers = row(table, "pgd+mplus")
     assert (numbers["n"], numbers["diverged"], numbers["missing"]) == (1, 1, 1)
-    assert (numbers["clean_points_n"], numbers["passes_speedup_n"], numbers["seconds_speedup_n"]) == (1, 1, 1)
+    assert (numbers["clean_points_n"], numbers["passes_ratio_n"], numbers["seconds_ratio_n"]) == (1, 1, 1)
     assert shown(table, "pgd+mplus")["pairs"] == "1 of 3"
 
 
@@ -139,7 +141,7 @@ def test_base_and_mplus_are_compared_image_by_image_for_each_seed_alone(tmp_path
     table = effect(folder, resolved)
     numbers = row(table, "pgd+mplus")
     assert numbers["pgd-20_only_base"] == f"{expected[0].only_first}; {expected[1].only_first}; –"
-    assert numbers["pgd-20_only_mplus"] == f"{expected[0].only_second}; {expected[1].only_second}; –"
+    assert numbers["pgd-20_only_variant"] == f"{expected[0].only_second}; {expected[1].only_second}; –"
     assert numbers["pgd-20_mcnemar_p"] == f"{expected[0].p_value:.3g}; {expected[1].p_value:.3g}; –"
 
 
@@ -181,24 +183,36 @@ def test_a_difference_that_is_certain_but_within_the_margin_is_equivalence(attac
 
 
 @pytest.mark.parametrize(
-    ("passes", "seconds", "verdict"),
+    ("compute", "seconds", "verdict"),
     [
         ((8.0, 8.0, 9.0), (1.0, 1.0, 1.0), "cheaper but weaker"),
-        ((8.0, 8.0, 9.0), (2.0, 2.1, 2.0), "cheaper in passes only but weaker"),
+        ((8.0, 8.0, 9.0), (2.0, 2.1, 2.0), "cheaper in compute only but weaker"),
+        ((8.0, 8.0, 9.0), (2.6, 2.7, 2.8), "cheaper in compute but slower, but weaker"),
+        ((20.0, 21.0, 22.0), (1.0, 1.1, 1.2), "dearer in compute but faster, and weaker"),
         ((16.0, 16.2, 15.9), (2.0, 2.1, 2.0), "as costly and weaker"),
         ((20.0, 21.0, 22.0), (2.0, 2.1, 2.0), "dearer and weaker"),
         ((8.0, 16.0, 22.0), (2.0, 2.1, 2.0), "not always cheaper and weaker"),
     ],
 )
-def test_the_verdict_says_what_the_passes_of_every_pair_say(attacked, alone, passes, seconds, verdict):
-    costs(attacked, "pgd-7", seconds=[2.0] * 3, passes=[16.0] * 3)
-    costs(attacked, "pgd+mplus", seconds=seconds, passes=passes)
+def test_the_verdict_says_what_the_compute_of_every_pair_says(attacked, alone, compute, seconds, verdict):
+    costs(attacked, "pgd-7", seconds=[2.0] * 3, compute=[16.0] * 3)
+    costs(attacked, "pgd+mplus", seconds=seconds, compute=compute)
     rng = np.random.default_rng(0)
     base, mplus = rng.random((3, 1000)) < 0.5, rng.random((3, 1000)) < 0.3
     assert row(judged(attacked, alone, base, mplus), "pgd+mplus")["verdict"] == verdict
     swapped = row(judged(attacked, alone, mplus, base), "pgd+mplus")["verdict"]
     assert swapped.endswith("stronger")
-    assert (" but " in swapped) == verdict.startswith("dearer")
+    assert swapped.endswith(" but stronger") == verdict.startswith("dearer")
+
+
+def test_where_compute_and_seconds_disagree_in_direction_a_note_gives_both(attacked, alone):
+    costs(attacked, "pgd-7", seconds=[2.0] * 3, compute=[16.0] * 3)
+    costs(attacked, "pgd+mplus", seconds=[2.5, 2.5, 2.5], compute=[8.0] * 3)
+    notes = " ".join(effect(attacked, alone).notes)
+    assert "compute and seconds disagree, 2.00 times less compute and 1.25 times slower." in notes
+    assert "compute and seconds disagree on pgd+mplus" in summary(alone, collate(alone, attacked).runs)[0]
+    costs(attacked, "pgd+mplus", seconds=[1.5, 1.5, 1.5])
+    assert "disagree" not in " ".join(effect(attacked, alone).notes)
 
 
 def test_an_inconclusive_verdict_says_how_many_seeds_or_that_images_are_wanting(attacked, alone):

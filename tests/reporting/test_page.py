@@ -1,13 +1,13 @@
 import csv
 import io
 import json
+import math
 import re
 import sys
 import tomllib
 from collections import Counter
 from html.parser import HTMLParser
 
-import pandas as pd
 import pytest
 import yaml
 from synthetic import VARIANTS, edit, resolved_suite, write_results
@@ -15,6 +15,7 @@ from synthetic import VARIANTS, edit, resolved_suite, write_results
 from analysis.results import collate
 from experiment.errors import UserError
 from experiment.suite import ROOT
+from reporting.formatting import Cell
 from reporting.page import main, render, sortable, write
 from reporting.summary import summary
 
@@ -200,22 +201,22 @@ def test_without_plots_there_is_a_page_all_the_same(resolved, folder):
 @pytest.mark.parametrize(
     ("cells", "keys"),
     [
-        (["53.1 ± 0.8", "–", "9.25"], ["53.1", "", "9.25"]),
-        (["−2.0 ± 0.2 [−2.4, −1.6]", "+0.4 ± 0.2"], ["-2.0", "+0.4"]),
-        (["2 of 3", "3"], ["2", "3"]),
-        (["pgd-7", "3"], [None, None]),
-        (["–", ""], [None, None]),
+        ([Cell("53.1 ± 0.8", 53.12), Cell("–", math.nan), Cell("9.25", 9.25)], ["53.12", "", "9.25"]),
+        ([Cell("−2.0", -2.0, "[−2.4, −1.6]"), Cell("+0.4 ± 0.2", 0.4)], ["-2", "0.4"]),
+        ([Cell("2 of 3", 2), Cell("3", 3)], ["2", "3"]),
+        ([Cell("7-zip"), Cell("3", 3)], [None, None]),
+        ([Cell("–"), Cell("")], [None, None]),
     ],
 )
-def test_a_cell_sorts_by_the_number_it_begins_with(cells, keys):
-    rows = sortable(pd.DataFrame({"column": cells}))["rows"]
+def test_a_column_sorts_by_its_numbers_if_every_cell_that_says_anything_has_one(cells, keys):
+    rows = sortable(["column"], [{"column": cell} for cell in cells])["rows"]
     assert [row["cells"][0]["key"] for row in rows] == keys
 
 
 def test_nothing_of_a_cell_is_lost_when_its_interval_is_set_apart():
-    frame = pd.DataFrame({"points": ["−2.0 ± 0.2 [−2.4, −1.6] (n = 2)"], "words": ["pgd [a]"]})
-    number, words = sortable(frame)["rows"][0]["cells"]
-    assert (number["text"], number["interval"]) == ("−2.0 ± 0.2", "[−2.4, −1.6] (n = 2)")
+    line = {"points": Cell("−2.0 ± 0.2 (n = 2)", -2.0, "[−2.4, −1.6]"), "words": Cell("pgd", None, "[a]")}
+    number, words = sortable(list(line), [line])["rows"][0]["cells"]
+    assert (number["text"], number["interval"]) == ("−2.0 ± 0.2 (n = 2)", "[−2.4, −1.6]")
     assert (words["text"], words["interval"]) == ("pgd [a]", "")
 
 

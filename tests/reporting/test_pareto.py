@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from synthetic import HARDWARE, VARIANTS, resolved_suite, robust_images, write_results, write_verdicts
 
+from analysis.pareto import standings
 from analysis.results import collate
 from reporting.plots import pareto
 
@@ -73,7 +74,7 @@ def means(rows):
 
 
 def test_a_variant_is_on_the_front_where_no_other_mean_is_cheaper_and_more_accurate(resolved, rows):
-    stand, expected = pareto.standings(resolved, rows, PASSES), means(rows)
+    stand, expected = standings(resolved, rows, PASSES), means(rows)
     for label, place in stand.iterrows():
         others = expected.drop(label)
         better = (others[PASSES] <= place["cost"]) & (others["percent"] >= place["percent"])
@@ -83,14 +84,14 @@ def test_a_variant_is_on_the_front_where_no_other_mean_is_cheaper_and_more_accur
 
 
 def test_a_variant_with_a_failed_or_suspect_run_is_not_on_the_front_and_keeps_none_off_it(resolved, rows, hurt):
-    stand = pareto.standings(resolved, hurt, PASSES)
+    stand = standings(resolved, hurt, PASSES)
     assert stand.loc[["pgd+mplus", "fast"], "front"].tolist() == [False, False]
     assert stand.loc["fast", ["runs", "collapsed", "diverged"]].tolist() == [3, 1, 0]
     assert stand.loc["pgd+mplus", ["runs", "collapsed", "diverged"]].tolist() == [3, 0, 1]
     assert stand.loc["pgd-7", "front"]
     doubtful = rows.assign(suspect=rows["variant"].map(lambda label: "too good" if label == "fast" else ""))
-    without = pareto.standings(resolved, rows[rows["variant"] != "fast"], PASSES)
-    assert pareto.standings(resolved, doubtful, PASSES)["front"].drop("fast").equals(without["front"])
+    without = standings(resolved, rows[rows["variant"] != "fast"], PASSES)
+    assert standings(resolved, doubtful, PASSES)["front"].drop("fast").equals(without["front"])
 
 
 def test_means_and_seeds_are_where_their_cost_and_accuracy_are(panel, rows):
@@ -102,7 +103,7 @@ def test_means_and_seeds_are_where_their_cost_and_accuracy_are(panel, rows):
 
 
 def test_the_staircase_goes_through_the_front_and_to_the_end_of_the_axis(panel, resolved, rows):
-    stand = pareto.standings(resolved, rows, PASSES)
+    stand = standings(resolved, rows, PASSES)
     corners = stand.loc[stand["front"], ["cost", "percent"]].sort_values("cost").to_numpy(float)
     (drawn,) = staircase(panel)
     assert drawn[:-1] == pytest.approx(corners)
@@ -110,7 +111,7 @@ def test_the_staircase_goes_through_the_front_and_to_the_end_of_the_axis(panel, 
 
 
 def test_names_on_the_front_are_bold_and_no_variant_is_without_a_name(panel, resolved, rows):
-    stand = pareto.standings(resolved, rows, PASSES)
+    stand = standings(resolved, rows, PASSES)
     assert {name: text.get_weight() == "bold" for name, text in labels(panel).items()} == stand["front"].to_dict()
 
 
@@ -212,7 +213,7 @@ def test_where_every_run_collapsed_there_are_crosses_and_no_front(tmp_path, reso
 
 
 def test_the_alternative_text_says_who_is_on_the_front_what_mplus_moves_and_what_failed(resolved, hurt):
-    stand = pareto.standings(resolved, hurt, PASSES)
+    stand = standings(resolved, hurt, PASSES)
     alt = pareto.pareto_text(resolved, hurt, PASSES).alt
     on, off = sentence(alt, "On the Pareto front: "), sentence(alt, "Not on it: ")
     for label, place in stand.iterrows():

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from synthetic import HARDWARE, VARIANTS, edit, resolved_suite, robust_images, write_results, write_verdicts
 
 from analysis.results import collate
-from analysis.statistics import Summary
 from reporting import formatting, tables
 
 FEW = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus", "fast", "fast+mplus", "yopo+mplus")}
@@ -292,7 +291,7 @@ def test_latex_tables_are_whole_environments_with_as_many_cells_as_columns(tmp_p
         columns = re.search(r"\\begin\{tabular\}\{(.+)\}", latex).group(1)
         body = latex.partition(r"\toprule")[2].partition(r"\bottomrule")[0].replace(r"\midrule", "")
         lines = [line.removesuffix(r" \\") for line in body.strip().splitlines() if line]
-        assert len(lines) == len(table.latex) + 1
+        assert len(lines) == len(table.lines) + 1
         for line in lines:
             cells = re.split(r" (?<!\\)& ", line)
             assert len(cells) == len(re.findall(r"[lr]|p\{\w+\}", columns))
@@ -343,8 +342,8 @@ def test_markdown_tables_have_as_many_cells_in_every_line(tmp_path, resolved):
 
 
 def test_what_rounds_to_no_difference_has_no_minus():
-    assert formatting.plus_minus(Summary(-0.04, 0.31, 3), 1, 3, sign=True) == "+0.0 ± 0.3"
-    assert formatting.plus_minus(Summary(-0.4, 0.31, 3), 1, 3, sign=True) == "−0.4 ± 0.3"
+    assert formatting.signed(-0.04, 1) == "+0.0"
+    assert formatting.signed(-0.4, 1) == "−0.4"
 
 
 def test_captions_state_the_arithmetic_that_was_used_and_the_augmentation(tmp_path, resolved):

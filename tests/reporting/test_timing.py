@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from synthetic import DISTURBED, VARIANTS, edit, resolved_suite, write_results
 
+from analysis.pareto import standings
 from analysis.results import collate
 from reporting import tables
 from reporting.effect import effect_table
 from reporting.plots import pareto
-from reporting.run_pages import read
+from reporting.run_pages import pages
 from reporting.summary import summary
 
 FEW = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus", "fast", "fast+mplus")}
@@ -69,8 +70,8 @@ def test_a_speed_up_is_of_pairs_of_which_neither_run_was_disturbed(tmp_path, res
     folder, runs = collated(tmp_path, resolved, [("pgd-7", 0)])
     _, data, shown = table(resolved, runs, "effect")
     base, mplus = (np.array(seconds(folder, label))[1:] for label in ("pgd-7", "pgd+mplus"))
-    assert data.loc["pgd+mplus", "seconds_speedup_mean"] == pytest.approx(np.exp(np.log(base / mplus).mean()))
-    assert data.loc["pgd+mplus", "seconds_speedup_n"] == 2
+    assert data.loc["pgd+mplus", "seconds_ratio_mean"] == pytest.approx(np.exp(np.log(base / mplus).mean()))
+    assert data.loc["pgd+mplus", "seconds_ratio_n"] == 2
     assert "(n = 2)" in shown.loc["pgd+mplus", "faster"]
     assert "(n = 2)" not in shown.loc["pgd+mplus", "fewer passes"]
 
@@ -78,11 +79,11 @@ def test_a_speed_up_is_of_pairs_of_which_neither_run_was_disturbed(tmp_path, res
 def test_no_speed_up_is_claimed_from_a_busy_machine(tmp_path, resolved):
     _, runs = collated(tmp_path, resolved, EVERY_RUN)
     _, data, shown = table(resolved, runs, "effect")
-    assert data["seconds_speedup_disturbed"].all()
+    assert data["seconds_ratio_disturbed"].all()
     assert shown["faster"].str.endswith(" †").all()
     said = " ".join(summary(resolved, runs))
     assert "times faster" not in said
-    assert "times fewer" in said
+    assert "times less" in said
     assert "12 of 12 runs were timed on a machine busy with other work, and no speed-up is claimed from them" in said
 
 
@@ -104,19 +105,19 @@ def test_an_interval_that_reaches_from_slower_to_faster_is_no_claim(tmp_path, re
         edit(path, cost=cost | {"seconds": factor * cost["seconds"]})
     runs = collate(resolved, folder).runs
     effect = effect_table(resolved, runs).data.set_index("variant").loc["pgd+mplus"]
-    assert effect["seconds_speedup_low"] < 1 < effect["seconds_speedup_mean"]
-    assert effect["cost_verdict"] == "cheaper in passes only"
+    assert effect["seconds_ratio_low"] < 1 < effect["seconds_ratio_mean"]
+    assert effect["cost_verdict"] == "cheaper in compute only"
     assert "times faster" not in summary(resolved, runs)[0]
 
 
 def test_the_plot_of_seconds_leaves_disturbed_runs_out_and_marks_variants_that_have_no_others(tmp_path, resolved):
     folder, runs = collated(tmp_path, resolved, [("pgd-7", 0), *(("fast", seed) for seed in range(3))])
     rows = runs[runs["attack"] == "autoattack"]
-    stand = pareto.standings(resolved, rows, "seconds")
+    stand = standings(resolved, rows, "seconds")
     assert stand.loc["pgd-7", "cost"] == pytest.approx(np.mean(seconds(folder, "pgd-7")[1:]))
     assert stand["disturbed"].to_dict() == {"pgd-7": 0, "pgd+mplus": 0, "fast": 3, "fast+mplus": 0}
     assert not stand.loc["fast", "front"]
-    assert pareto.standings(resolved, rows, "passes")["disturbed"].sum() == 0
+    assert standings(resolved, rows, "passes")["disturbed"].sum() == 0
     text = pareto.pareto_text(resolved, runs, "seconds")
     assert "Timed beside other work on the machine: 4 of 12 runs" in text.caption
     assert "fast 3 of 3 disturbed" in text.alt
@@ -131,5 +132,5 @@ def test_runs_csv_and_the_run_s_page_say_why(tmp_path, resolved):
     folder, runs = collated(tmp_path, resolved, [("fast", 2)])
     assert set(runs.loc[(runs["variant"] == "fast") & (runs["seed"] == 2), "disturbed"]) == {DISTURBED}
     assert {"cpu_seconds", "others_cores", "epoch_spread"} <= set(runs.columns)
-    page = next(page for page in read(runs, folder) if page.title == "digits fast seed 2")
+    page = next(page for page in pages(collate(resolved, folder)) if page.title == "digits fast seed 2")
     assert page.doubts == [f"Disturbed: {DISTURBED}."]
