@@ -24,10 +24,12 @@ from collections.abc import Iterator, Mapping
 from itertools import permutations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.statistics import LEVEL, gap_p, share_p
 from experiment import data
 from experiment.attacks import of_settings
+from experiment.record import Record
 
 TOLERANCE = 0.005  # of the images
 MASKED_GAP = 0.10
@@ -36,7 +38,7 @@ ZERO_GRADIENTS = 0.05  # of a batch
 GRADIENTS, ENSEMBLE = 2, 3  # strengths of attacks: evaluation/attacks/attack.py
 
 
-def suspicions(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndarray]) -> list[str]:
+def suspicions(evaluations: Mapping[str, Record], verdicts: Mapping[str, NDArray[np.bool_]]) -> list[str]:
     """Why the run behind these evaluations is suspect, a phrase a reason; [] where nothing speaks against it.
 
     evaluations: the records that have an accuracy, by attack; verdicts: (images,) bool of the same, in test-set order.
@@ -67,7 +69,7 @@ def matters(flag: str, images: int) -> bool:
     return True
 
 
-def _guessing(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndarray]) -> Iterator[str]:
+def _guessing(evaluations: Mapping[str, Record], verdicts: Mapping[str, NDArray[np.bool_]]) -> Iterator[str]:
     if "clean" in evaluations:
         right, chance = verdicts["clean"], 1 / data.dataset(evaluations["clean"]["dataset"]).classes
         if right.mean() <= GUESSING * chance or share_p(int(right.sum()), len(right), chance) >= LEVEL:
@@ -75,7 +77,7 @@ def _guessing(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndar
             yield f"{said}, hardly above the {chance:.1%} of guessing"
 
 
-def _disorder(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndarray]) -> Iterator[str]:
+def _disorder(evaluations: Mapping[str, Record], verdicts: Mapping[str, NDArray[np.bool_]]) -> Iterator[str]:
     found = {label: of_settings(evaluation["settings"]) for label, evaluation in evaluations.items()}
     for weak, strong in permutations(found, 2):
         if found[strong].outdoes(found[weak]):
@@ -87,10 +89,10 @@ def _disorder(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndar
                 )
 
 
-def _masked(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndarray]) -> Iterator[str]:
+def _masked(evaluations: Mapping[str, Record], verdicts: Mapping[str, NDArray[np.bool_]]) -> Iterator[str]:
     found = {label: of_settings(evaluation["settings"]) for label, evaluation in evaluations.items()}
     for last in (label for label, attack in found.items() if attack.strength == ENSEMBLE):
-        searches: dict[str, list] = {}
+        searches: dict[str, list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]] = {}
         for label, attack in found.items():
             if attack.strength == GRADIENTS and attack.reach >= 1 and attack.eps >= found[last].eps:
                 kind = evaluations[label]["settings"]["name"].partition("-")[0]
@@ -98,10 +100,10 @@ def _masked(evaluations: Mapping[str, Mapping], verdicts: Mapping[str, np.ndarra
         for kind, pairs in searches.items():
             left, by_last = min(pairs, key=lambda both: both[0].mean())
             if gap_p(left, by_last, MASKED_GAP) < LEVEL:
-                yield (f"{kind} leaves {left.sum()} of the same {len(left)} images robust, {last} only {by_last.sum()}")
+                yield f"{kind} leaves {left.sum()} of the same {len(left)} images robust, {last} only {by_last.sum()}"
 
 
-def _common(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _common(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """The verdicts of both on the images that both had."""
     n = min(len(one), len(other))
     return one[:n], other[:n]

@@ -166,7 +166,7 @@ def compare(a: Folder, b: Folder) -> Comparison:
         raise UserError(f"the results are of two suites, {suites[0]} and {suites[1]}; compare results of one suite")
     accuracies, costs = _accuracies(a, b), _costs(a, b)
     p_values = [*(each.change.p_value for each in accuracies), *(each.p_value for each in costs)]
-    outcomes = [each.outcome for each in [*accuracies, *costs]]
+    outcomes: list[Outcome] = [*(each.outcome for each in accuracies), *(each.outcome for each in costs)]
     undecided = [math.nan if outcome else p for outcome, p in zip(outcomes, p_values, strict=True)]
     for i, rejected in enumerate(holm(undecided)):
         outcomes[i] = outcomes[i] or ("changed" if rejected else "unchanged within noise")
@@ -191,21 +191,19 @@ def _accuracies(a: Folder, b: Folder) -> list[Accuracy]:
         for attack in dict.fromkeys(name for key in shared for name in a[key].verdicts if name in b[key].verdicts):
             keys = [key for key in shared if attack in a[key].verdicts and attack in b[key].verdicts]
             first, second = ([side[key].verdicts[attack] for key in keys] for side in (a, b))
-            means = [float(np.mean([verdicts.mean() for verdicts in side])) for side in (first, second)]
-            images = tuple(sorted({len(verdicts) for verdicts in side}) for side in (first, second))
+            mean_a, mean_b = (float(np.mean([verdicts.mean() for verdicts in side])) for side in (first, second))
+            images_a, images_b = (sorted({len(verdicts) for verdicts in side}) for side in (first, second))
             same_weights = all(a[key].train["weights_sha256"] == b[key].train["weights_sha256"] for key in keys)
             outcome: Outcome = ""
             if same_weights and all(map(np.array_equal, first, second)):
                 outcome = "identical"
-            elif len({*images[0], *images[1]}) > 1:
+            elif len({*images_a, *images_b}) > 1:
                 outcome = "not the same images"
             else:
                 difference = np.stack(second).astype(float) - np.stack(first)
                 groups.setdefault((dataset, attack, same_weights), []).append((len(found), difference))
-            untested = Change(means[1] - means[0], math.nan, math.nan, math.nan)
-            found.append(
-                Accuracy(dataset, variant, attack, len(keys), *means, (images[0], images[1]), untested, outcome)
-            )
+            change, images = Change(mean_b - mean_a, math.nan, math.nan, math.nan), (images_a, images_b)
+            found.append(Accuracy(dataset, variant, attack, len(keys), mean_a, mean_b, images, change, outcome))
     for group in groups.values():
         for (i, _), change in zip(group, changes([difference for _, difference in group]), strict=True):
             outcome = "unknown: one seed" if math.isnan(change.p_value) else ""
@@ -224,7 +222,7 @@ def _costs(a: Folder, b: Folder) -> list[Costs]:
         values = {
             cost: np.array([[train["cost"][cost] for train in pair] for pair in pairs]) for cost in (*COUNTS, "seconds")
         }
-        means = [{cost: float(each[:, side].mean()) for cost, each in values.items()} for side in (0, 1)]
+        means_a, means_b = ({cost: float(v[:, side].mean()) for cost, v in values.items()} for side in (0, 1))
         rules = {train["spec"]["steps"]["rule"] for pair in pairs for train in pair}
         outcome, p_value = _counts([values[cost] for cost in COUNTS], rules)
         timing: Literal["compared", "other hardware", "timed beside other work"] = "compared"
@@ -234,7 +232,7 @@ def _costs(a: Folder, b: Folder) -> list[Costs]:
             timing = "other hardware"
         ratios = values["seconds"][:, 1] / values["seconds"][:, 0]
         ratio = ratio_interval(ratios.tolist()) if timing == "compared" else None
-        found.append(Costs(dataset, variant, *means, p_value, ratio, timing, outcome))
+        found.append(Costs(dataset, variant, means_a, means_b, p_value, ratio, timing, outcome))
     return found
 
 

@@ -8,7 +8,7 @@ import csv
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -57,13 +57,13 @@ class Match(NamedTuple):
     """
 
     identity: Identity
-    variant: dict
+    variant: dict[str, Any]
     ours: pd.DataFrame
     rows: pd.DataFrame
-    source: dict
+    source: dict[str, Any]
 
 
-def read_published(path: Path = PUBLISHED) -> tuple[pd.DataFrame, dict]:
+def read_published(path: Path = PUBLISHED) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The rows of published.csv, numbers as floats and NaN where nothing is stated, and sources.yaml beside it.
 
     Nothing of either where there is no published.csv. Raises UserError that names file, line and column where one of
@@ -82,7 +82,9 @@ def read_published(path: Path = PUBLISHED) -> tuple[pd.DataFrame, dict]:
             for row in reader:
                 where = f"{path}, line {reader.line_num}"
                 if None in row or None in row.values():
-                    raise UserError(f"{where}: it must have as many cells as the first line, {len(reader.fieldnames)}")
+                    raise UserError(
+                        f"{where}: it must have as many cells as the first line, {len(reader.fieldnames or [])}"
+                    )
                 rows.append({column: _cell(row[column], column, where) for column in COLUMNS})
                 if row["source"] not in sources:
                     known = ", ".join(sources)
@@ -92,7 +94,7 @@ def read_published(path: Path = PUBLISHED) -> tuple[pd.DataFrame, dict]:
     return pd.DataFrame(rows, columns=COLUMNS), sources
 
 
-def _read_sources(path: Path) -> dict:
+def _read_sources(path: Path) -> dict[str, Any]:
     sources = strict_yaml.read(path)
     if not isinstance(sources, dict) or not all(isinstance(source, dict) for source in sources.values()):
         raise UserError(f"{path}: it must have a mapping with {', '.join(sorted(SOURCE_KEYS))} for each source")
@@ -118,7 +120,7 @@ def _cell(text: str, column: str, where: str) -> str | float:
     return number
 
 
-def counterpart(variant: Mapping, eps: float) -> tuple[str, str] | None:
+def counterpart(variant: Mapping[str, Any], eps: float) -> tuple[str, str] | None:
     """The method and the steps rule of published.csv that are this variant's; None where none is known to be.
 
     variant: as in a resolved suite; its label does not count. eps: the ball's radius in pixel units.
@@ -149,13 +151,15 @@ def counterpart(variant: Mapping, eps: float) -> tuple[str, str] | None:
     return None
 
 
-def _usual_attacks(resolved: dict) -> list[str]:
+def _usual_attacks(resolved: dict[str, Any]) -> list[str]:
     """The suite's attacks that are what their labels say, in the suite's own ball."""
     attacks = resolved["evaluation"]["attacks"]
     return [attack["name"] for attack in attacks if attack["label"] == attack["name"] and attack["eps"] is None]
 
 
-def matches(resolved: dict, runs: pd.DataFrame, published: pd.DataFrame, sources: dict) -> Iterator[Match]:
+def matches(
+    resolved: dict[str, Any], runs: pd.DataFrame, published: pd.DataFrame, sources: dict[str, Any]
+) -> Iterator[Match]:
     """Every published run of a variant's own method, data set, architecture and ball that shares an attack with it."""
     network, threat = resolved["network"], resolved["threat"]
     if network["activation"] != "relu" or threat["norm"] != "linf":  # no other is in published.csv
@@ -174,7 +178,7 @@ def matches(resolved: dict, runs: pd.DataFrame, published: pd.DataFrame, sources
                 yield Match(identity, variant, ours, rows, sources[rows.iloc[0]["source"]])
 
 
-def differences(resolved: dict, match: Match) -> list[str]:
+def differences(resolved: dict[str, Any], match: Match) -> list[str]:
     """Where the published run's training and choice of a checkpoint differ from ours or are not stated, in phrases."""
     row, training = match.rows.iloc[0], {**resolved["training"], **match.variant["training"]}
     training = training["optimizer"] | training  # published.csv names an optimizer's parameters beside the others
@@ -199,7 +203,7 @@ def differences(resolved: dict, match: Match) -> list[str]:
     return found
 
 
-def _parameters(variant: Mapping, eps: float, notes: list[str]) -> Iterator[str]:
+def _parameters(variant: Mapping[str, Any], eps: float, notes: list[str]) -> Iterator[str]:
     """Phrases for the parameters of the method itself that are not the published ones: "gamma 2, there 1.01"."""
     theirs = PARAMETERS[variant["method"], variant["steps"]["rule"]]
     for note in notes:
@@ -211,14 +215,14 @@ def _parameters(variant: Mapping, eps: float, notes: list[str]) -> Iterator[str]
             yield f"{PHRASES[key].format(f'{found:g}')}, there {value:g}{' eps' * (key != 'gamma')}"
 
 
-def _same_keys(ours, theirs):
+def _same_keys(ours: Any, theirs: Any) -> Any:
     """What is ours of a schedule in the keys that theirs has; one of another name is shown by its name alone."""
     if not isinstance(theirs, dict):
         return ours
     return {key: ours[key] for key in theirs} if ours["name"] == theirs["name"] else {"name": ours["name"]}
 
 
-def _said(value) -> str:
+def _said(value: Any) -> str:
     if not isinstance(value, dict):
         return f"{value:g}"
     more = ", ".join(f"{key} {part}" for key, part in value.items() if key != "name")

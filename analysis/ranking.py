@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.statistics import LEVEL, crossed_mean, mcnemar
 
@@ -12,27 +13,27 @@ def best_variants(runs: pd.DataFrame) -> set[tuple[str, str, str]]:
     runs: the frame of `analysis.results`. Where fewer than two variants can be compared, none is the best. Every
     variant is held against the highest mean alone, without a correction for their number.
     """
-    best = set()
+    best: set[tuple[str, str, str]] = set()
     doubtful = (runs["status"] != "ok") | (runs["suspect"] != "")
     doubted = set(runs[doubtful].groupby(["dataset", "variant"]).groups)
     known = runs[runs["accuracy"].notna()]
     for (dataset, attack), column in known.groupby(["dataset", "attack"], sort=False):
-        verdicts = {
-            variant: dict(zip(rows["seed"], rows["verdicts"], strict=True))
+        verdicts: dict[str, dict[int, NDArray[np.bool_]]] = {
+            str(variant): dict(zip(rows["seed"], rows["verdicts"], strict=True))
             for variant, rows in column.groupby("variant", sort=False)
             if (dataset, variant) not in doubted
         }
         if len(verdicts) > 1:
             first = max(verdicts, key=lambda variant: np.mean([v.mean() for v in verdicts[variant].values()]))
             best |= {
-                (dataset, attack, variant)
+                (str(dataset), str(attack), variant)
                 for variant, found in verdicts.items()
                 if variant == first or not is_worse(found, verdicts[first])
             }
     return best
 
 
-def is_worse(verdicts: dict[int, np.ndarray], best: dict[int, np.ndarray]) -> bool:
+def is_worse(verdicts: dict[int, NDArray[np.bool_]], best: dict[int, NDArray[np.bool_]]) -> bool:
     """Whether a variant is told from the best one: their verdicts, (images,) bool by seed, on the seeds they share.
 
     True as well where nothing can be paired: what was never compared is not called equal.

@@ -150,7 +150,7 @@ class CrossedMean:
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
         """Student t interval of the mean, for other seeds and other images of their kind."""
         error, freedom = self.error()
-        half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
+        half = float(stats.t.ppf((1 + confidence) / 2, freedom) * error)
         return self.centre - half, self.centre + half
 
     def equivalence_p(self, margin: float) -> float:
