@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 from synthetic import VARIANTS, resolved_suite, write_results
 
+from analysis import columns
 from analysis.published import matches, read_published
 from analysis.results import collate
 from experiment.suite import ROOT, Suite
@@ -126,7 +127,7 @@ def test_nothing_is_compared_with_another_ball_network_activation_data_set_or_at
     resolved = suite(**changes)
     found = literature.literature(resolved, runs_of(tmp_path, resolved))
     assert len(found.data) == 0
-    assert list(found.data.columns) == literature.DATA
+    assert list(found.data.columns) == columns.names(columns.LITERATURE)
     assert found.files()["literature.csv"].startswith("dataset,variant,")
     assert found.caption == literature.NONE
     assert plot.literature_figure(resolved, runs_of(tmp_path, resolved)) is None

@@ -63,7 +63,7 @@ def test_a_mean_and_its_spread_are_those_of_the_records(suite):
     numbers = row(made["robustness"], "pgd-7")
     assert numbers["pgd-20_percent_mean"] == pytest.approx(statistics.fmean(found))
     assert numbers["pgd-20_percent_std"] == pytest.approx(statistics.stdev(found))
-    assert numbers["pgd-20_n"] == 3
+    assert numbers["pgd-20_percent_n"] == 3
     assert (
         shown(made["robustness"], "pgd-7")["pgd-20"] == f"{statistics.fmean(found):.1f} ± {statistics.stdev(found):.1f}"
     )
@@ -73,7 +73,7 @@ def test_a_diverged_run_is_counted_and_is_in_no_mean(suite):
     folder, made = suite
     found = [json.loads((folder / f"digits/pgd+mplus/seed{k}/evaluate/clean.json").read_text()) for k in (0, 2)]
     numbers = row(made["robustness"], "pgd+mplus")
-    assert (numbers["runs"], numbers["diverged"], numbers["clean_n"]) == (3, 1, 2)
+    assert (numbers["runs"], numbers["diverged"], numbers["clean_percent_n"]) == (3, 1, 2)
     assert numbers["clean_percent_mean"] == pytest.approx(50 * sum(record["accuracy"] for record in found))
     assert "pgd+mplus seed 1 (epoch 3)" in " ".join(made["robustness"].notes)
 
@@ -102,7 +102,7 @@ def test_a_collapsed_run_is_in_the_mean_and_left_out_in_a_line_of_its_own(suite)
 
 def test_a_missing_evaluation_lowers_n_and_the_cell_says_so(suite):
     table = suite[1]["robustness"]
-    assert row(table, "pgd-7")["autoattack_n"] == 2
+    assert row(table, "pgd-7")["autoattack_percent_n"] == 2
     assert shown(table, "pgd-7")["autoattack"].endswith("(n = 2)")
 
 

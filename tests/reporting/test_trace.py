@@ -80,9 +80,8 @@ def test_a_cell_of_the_cost_table_is_traced_to_the_clock_and_the_counts_of_each_
     for seed in (0, 1):
         cost = json.loads((folder / f"digits/fast/seed{seed}/train.json").read_text())["cost"]
         assert f"{cost['seconds']:.10g}" in facts(lines, "seconds")
-        assert f"{cost['seconds']:.3f} s, {cost['passes']:.4g} passes, {cost['updates']} updates" in facts(
-            lines, "cost"
-        )
+        counts = f"{cost['compute']:.4g} epochs of compute, {cost['passes']:.4g} passes, {cost['updates']} updates"
+        assert f"{cost['seconds']:.3f} s, {counts}" in facts(lines, "cost")
     assert not any("evaluate/" in line for line in lines)
 
 
