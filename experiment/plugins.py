@@ -52,6 +52,7 @@ class Kind:
     what: str
     no_plugins: frozenset[str] = frozenset()
     hyphens: bool = False  # in names, where files have underscores
+    folders: bool = False  # <name>/<what>.py, and not <name>.py
 
     def stem(self, name: str) -> str:
         return name.replace("-", "_") if self.hyphens else name
@@ -61,6 +62,7 @@ class Kind:
 
 
 KINDS = {
+    "method": Kind("methods", ("methods.method", "Method"), "method", "method", folders=True),
     "steps": Kind("steps", ("steps.rule", "StepsRule"), "rule", "steps rule", frozenset({"replay"}), hyphens=True),
     "schedule": Kind("training.schedules", ("training.schedules.schedule", "Schedule"), "name", "schedule"),
     "optimizer": Kind("training.optimizers", ("training.optimizers.optimizer", "Optimizer"), "name", "optimizer"),
@@ -84,7 +86,7 @@ def load(kind: str, name: object) -> type[Any]:
     of = KINDS[kind]
     if not isinstance(name, str) or name not in names(kind):
         raise UserError(f"{of.what} {shown(name)} is not known; there are {', '.join(names(kind))}")
-    where = f"{of.package}.{of.stem(name)}"
+    where = f"{of.package}.{of.stem(name)}" + (f".{of.what}" if of.folders else "")
     file = f"{where.replace('.', '/')}.py"
     base = getattr(importlib.import_module(of.base[0]), of.base[1])
     try:
@@ -98,7 +100,8 @@ def load(kind: str, name: object) -> type[Any]:
     ]
     found = [cls for cls in found if not inspect.isabstract(cls)]
     if len(found) != 1:
-        raise UserError(f"{file} defines {len(found)} subclasses of {of.base[1]}; it must define exactly one")
+        listed = f" ({', '.join(cls.__name__ for cls in found)})" if found else ""
+        raise UserError(f"{file} defines {len(found)} subclasses of {of.base[1]}{listed}; it must define exactly one")
     return found[0]
 
 
@@ -222,6 +225,8 @@ def _files(kind: str) -> dict[str, Path]:
 @cache
 def _listed(kind: str, folders: tuple[str, ...]) -> dict[str, Path]:
     of = KINDS[kind]
+    if of.folders:
+        return {path.parent.name: path for folder in folders for path in Path(folder).glob(f"*/{of.what}.py")}
     left_out = {"__init__", of.base[0].rpartition(".")[2], *of.no_plugins}
     files = [path for folder in folders for path in Path(folder).glob("*.py") if path.stem not in left_out]
     return {of.name(path.stem): path for path in files}

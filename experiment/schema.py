@@ -32,7 +32,7 @@ def files() -> dict[str, str]:
     for name, part in schema.get("$defs", {}).items():
         parts += _section(name, part, schema)
     for kind, of in KINDS.items():
-        for name in names(kind):
+        for name in names(kind) if kind != "method" else ():  # whose options are in its own README.md
             part = parameters(kind, name).model_json_schema()
             parts += _section(f"{of.what[0].upper()}{of.what[1:]} `{name}`", part, part)
     return {SCHEMA: text, TABLE: "\n".join(parts)}
