@@ -111,7 +111,8 @@ def test_two_minibatches_cost_the_same_in_two_forwards_and_in_one(trades):
     assert spent(session, trades(session)) == expected
 
 
-def test_a_gradient_of_a_gradient_is_counted():
+@pytest.mark.parametrize("through_the_learner", [True, False])
+def test_a_gradient_of_a_gradient_is_counted(through_the_learner):
     """A forward, its input gradient, the two products that each layer's input gradient depends on, and a backward.
 
     PyTorch computes some of these by convolutions that are larger than they need be, and they are counted as executed.
@@ -122,7 +123,10 @@ def test_a_gradient_of_a_gradient_is_counted():
         images = images.detach().requires_grad_()
         logits = learner(images)
         loss = F.cross_entropy(logits, labels)
-        (gradient,) = torch.autograd.grad(loss, images, create_graph=True)
+        if through_the_learner:
+            gradient = learner.input_gradient(loss, images, create_graph=True)
+        else:
+            (gradient,) = torch.autograd.grad(loss, images, create_graph=True)
         learner.descend(loss + gradient.square().sum(), logits)
 
     found = spent(Session("pgd"), train_batch)

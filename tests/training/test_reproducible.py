@@ -84,14 +84,14 @@ def seen_by(data, tmp_path, monkeypatch, method, rule, seed):
     split = (images[:24], labels[:24], images[24:], labels[24:])
     arguments = (spec, dataset("cifar10"), split, torch.device("cpu"), tmp_path / "resume", 1000)
     trainer = Trainer(*arguments, log=lambda line: None)
-    weights, shown, train_batch = sha256(trainer.learner.network.state_dict()), [], trainer.method.train_batch
+    weights, shown, train = sha256(trainer.learner.network.state_dict()), [], trainer._minibatches.train
 
-    def watched(learner, batch, effort):
+    def watched(batch, *arguments):
         images, labels = batch.images, batch.labels
         shown.append(sha256({"images": images, "labels": labels}))
-        train_batch(learner, batch, effort)
+        train(batch, *arguments)
 
-    monkeypatch.setattr(trainer.method, "train_batch", watched)
+    monkeypatch.setattr(trainer._minibatches, "train", watched)
     trainer.train()
     assert sha256(trainer.learner.network.state_dict()) != weights
     return weights, shown
