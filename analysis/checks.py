@@ -27,7 +27,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.statistics import LEVEL, gap_p, share_p
-from experiment import data
 from experiment.attacks import of_settings
 from experiment.record import Record
 
@@ -38,13 +37,14 @@ ZERO_GRADIENTS = 0.05  # of a batch
 GRADIENTS, ENSEMBLE = 2, 3  # strengths of attacks: evaluation/attacks/attack.py
 
 
-def suspicions(evaluations: Mapping[str, Record], verdicts: Mapping[str, NDArray[np.bool_]]) -> list[str]:
+def suspicions(evaluations: Mapping[str, Record], verdicts: Mapping[str, NDArray[np.bool_]], classes: int) -> list[str]:
     """Why the run behind these evaluations is suspect, a phrase a reason; [] where nothing speaks against it.
 
-    evaluations: the records that have an accuracy, by attack; verdicts: (images,) bool of the same, in test-set order.
+    evaluations: the records that have an accuracy, by attack; verdicts: (images,) bool of the same, in test-set order;
+    classes: of the data set.
     """
     return [
-        *_guessing(evaluations, verdicts),
+        *_guessing(evaluations, verdicts, classes),
         *_disorder(evaluations, verdicts),
         *_masked(evaluations, verdicts),
         *(
@@ -69,9 +69,11 @@ def matters(flag: str, images: int) -> bool:
     return True
 
 
-def _guessing(evaluations: Mapping[str, Record], verdicts: Mapping[str, NDArray[np.bool_]]) -> Iterator[str]:
+def _guessing(
+    evaluations: Mapping[str, Record], verdicts: Mapping[str, NDArray[np.bool_]], classes: int
+) -> Iterator[str]:
     if "clean" in evaluations:
-        right, chance = verdicts["clean"], 1 / data.dataset(evaluations["clean"]["dataset"]).classes
+        right, chance = verdicts["clean"], 1 / classes
         if right.mean() <= GUESSING * chance or share_p(int(right.sum()), len(right), chance) >= LEVEL:
             said = f"clean accuracy is {right.mean():.1%} of {len(right)} images"
             yield f"{said}, hardly above the {chance:.1%} of guessing"

@@ -26,7 +26,7 @@ def reasons(suite: Suite, folder: Path) -> dict[str, str]:
         whys = {
             attack: consistency.reason_to_evaluate(suite, run, attack, folder / run.folder) for attack in suite.attacks
         }
-        training = consistency.reason_to_train(run, folder / run.folder)
+        training = consistency.reason_to_train(suite, run, folder / run.folder)
         if training is None:
             training = seen.damage(run.folder, again=any(whys.values()))
         if training is not None:

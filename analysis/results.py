@@ -15,6 +15,7 @@ from analysis.checks import suspicions
 from analysis.statistics import wilson_interval
 from experiment import consistency
 from experiment.attacks import of_settings
+from experiment.datasets.dataset import Dataset
 from experiment.errors import UserError
 from experiment.record import Record
 from experiment.suite import Suite
@@ -102,16 +103,16 @@ def collate(resolved: dict[str, Any], folder: Path) -> Results:
     for key, variant in _planned(resolved):
         place, identity = folder / key.folder, {"suite": suite.name, **key._asdict()}
         name = str(key) if len(suite.datasets) > 1 else f"{key.variant} seed {key.seed}"
-        expected = {"kind": "train", **identity, "spec": specs[key.folder]}
-        train = _read(place / "train.json", expected | consistency.of_data(key.dataset, "train"), problems)
+        dataset, expected = suite.dataset(key.dataset), {"kind": "train", **identity, "spec": specs[key.folder]}
+        train = _read(place / "train.json", expected | consistency.of_data(dataset, "train"), problems)
         if train is None:
             there = _is_there(place / "train.json")
             missing.append(f"{name} ({'train.json cannot be used' if there else 'not trained'})")
             continue
-        found = records[key] = _read_evaluations(place / "evaluate", settings, identity, train, problems)
+        found = records[key] = _read_evaluations(place / "evaluate", settings, identity, dataset, train, problems)
         missing += [f"{name} {attack}" for attack in settings if attack not in found.evaluations]
         evaluated = {attack: each for attack, each in found.evaluations.items() if each["status"] == "ok"}
-        suspect = "; ".join(suspicions(evaluated, found.verdicts))
+        suspect = "; ".join(suspicions(evaluated, found.verdicts, dataset.classes))
         rows += [
             _row(train, variant, attack, wanted, found.evaluations.get(attack))
             | {"suspect": suspect, "verdicts": found.verdicts.get(attack)}
@@ -161,6 +162,7 @@ def _read_evaluations(
     folder: Path,
     settings: Mapping[str, Mapping[str, Any]],
     identity: Mapping[str, Any],
+    dataset: Dataset,
     train: Record,
     problems: list[str],
 ) -> RunRecords:
@@ -168,7 +170,7 @@ def _read_evaluations(
     found = RunRecords(train, {}, {})
     for attack, wanted in settings.items():
         expected = {"kind": "evaluation", "attack": attack, **identity, "settings": wanted}
-        expected |= consistency.of_data(identity["dataset"], "test")
+        expected |= consistency.of_data(dataset, "test")
         evaluation = _read(folder / f"{attack}.json", expected, problems, train)
         if evaluation is not None:
             try:

@@ -63,7 +63,18 @@ def reason(folder: Path, suite: Suite) -> str | None:
 def content(suite: Suite) -> str:
     """The suite as YAML, without what changes no result and may name folders."""
     kept = {key: value for key, value in suite.resolved.items() if key not in provenance.LOCAL}
+    if suite.data_sources:  # else it could not be read again
+        kept["data_sources"] = [
+            {key: _in_here(value) if key in ("npz", "images") else value for key, value in source.items()}
+            for source in kept["data_sources"]
+        ]
     return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
+
+
+def _in_here(path: str) -> str:
+    """A path of the working directory as it is; of any other its last name."""
+    place = Path(path).expanduser().resolve()
+    return path if place.is_relative_to(Path.cwd()) and not Path(path).is_absolute() else place.name
 
 
 def _name(file: str | Path) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from experiment import data, plugins, provenance, record
+from experiment.datasets.dataset import Dataset
 from experiment.errors import UserError, shown
 from experiment.fields import Keys
 from experiment.keys import NOT_IN_SETTINGS, Training, attack_of
@@ -24,18 +25,19 @@ def read(path: Path, expected: Mapping[str, Any]) -> record.Record:
     return content
 
 
-def of_data(dataset: str, split: str) -> dict[str, str]:
+def of_data(dataset: Dataset, split: str) -> dict[str, str]:
     """What a record must say of its data: the digest of the data set's split, where that is known."""
-    known = data.dataset(dataset).sha256.get(split)
+    known = data.expected_sha256(dataset, split)
     return {"data_sha256": known} if known else {}
 
 
-def reason_to_train(run: Run, folder: Path) -> str | None:
+def reason_to_train(suite: Suite, run: Run, folder: Path) -> str | None:
     """Why what lies in `folder` is not what training `run` now would leave, as a clause; None where it is."""
     identity = {"dataset": run.dataset, "variant": run.variant, "seed": run.seed}
     path = folder / "train.json"
     try:
-        trained = read(path, {"kind": "train", **identity, "spec": run.spec} | of_data(run.dataset, "train"))
+        expected = {"kind": "train", **identity, "spec": run.spec}
+        trained = read(path, expected | of_data(suite.dataset(run.dataset), "train"))
     except UserError as error:
         return str(error).removeprefix(f"{path}: ")
     if (changed := _changed(trained, provenance.named_by_run(run.spec))) is not None:
@@ -51,7 +53,7 @@ def reason_to_evaluate(suite: Suite, run: Run, attack: str, folder: Path) -> str
     try:
         trained = record.read(folder / "train.json")
         expected = {"kind": "evaluation", **identity, "settings": suite.attack(attack)}
-        evaluation = read(path, expected | of_data(run.dataset, "test"))
+        evaluation = read(path, expected | of_data(suite.dataset(run.dataset), "test"))
         check_evaluates(path, evaluation, trained)
         read_verdicts(path.with_name(f"{attack}.robust.npy"), evaluation)
     except UserError as error:

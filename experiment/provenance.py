@@ -113,6 +113,11 @@ def collect(
 def suite_sha256(resolved: Mapping[str, Any]) -> str:
     """SHA-256 of all that a suite says of its records, whatever the order of its keys and where its data lie."""
     content = {key: value for key, value in resolved.items() if key not in LOCAL}
+    if "data_sources" in resolved:
+        where = {"npz", "images"}
+        content["data_sources"] = [
+            {key: value for key, value in source.items() if key not in where} for source in resolved["data_sources"]
+        ]
     judged = {"equivalence_margin"}  # how tables judge records, not how those are made
     content["evaluation"] = {key: value for key, value in resolved["evaluation"].items() if key not in judged}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -7,9 +7,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from experiment import data, method_facts, models, plugins, strict_yaml
+from experiment.data_sources.source import DataSource
 from experiment.datasets.dataset import Dataset
 from experiment.errors import UserError, shown
 from experiment.fields import Cap, Keys, Name, Seed, Text, place, sentence
@@ -21,6 +30,7 @@ if TYPE_CHECKING:  # the Snakefile imports this module at every start, and torch
 
 ROOT = Path(__file__).resolve().parent.parent
 RESERVED = ["reference"]  # folders of results/ that are no suite's
+ENTRY: dict[str, Any] = {"anyOf": [{"type": "string"}, DataSource.model_json_schema()]}  # of datasets
 MIRROR = ("http://", "https://", "ftp://", "file://")
 
 
@@ -50,8 +60,20 @@ class Suite(Keys):
 
     name: Annotated[Name, Field(alias="suite", description="The suite's name; results go to results/<suite>/.")]
     datasets: Annotated[
-        list[Name], Field(min_length=1, description="Data sets; every variant is trained on each of them.")
+        list[Annotated[Name, WithJsonSchema(ENTRY)]],
+        Field(
+            min_length=1,
+            description="Data sets; every variant is trained on each of them. A name, or for images of your own where "
+            "they are: `{name: mine, npz: file}` or `{name: mine, images: folder}`.",
+        ),
     ]
+    data_sources: Annotated[
+        list[DataSource],
+        Field(
+            description="Where images of your own are whose data set is only named in `datasets`; an entry there can "
+            "say it itself."
+        ),
+    ] = []
     data_dir: Annotated[
         Text, Field(description="Folder that holds the data sets' files, or gets them; a leading ~ is the user's home.")
     ] = "data"
@@ -90,6 +112,23 @@ class Suite(Keys):
     ]
     variants: Annotated[list[Variant], Field(min_length=1, description="What is compared.")]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_sources(cls, content: Any) -> Any:
+        """What an entry of `datasets` says beside its name is of `data_sources`."""
+        entries, sources = (
+            content.get(key, []) if isinstance(content, Mapping) else None for key in ("datasets", "data_sources")
+        )
+        if not (isinstance(entries, list) and isinstance(sources, list)):  # which is said of the key
+            return content
+        found = {
+            place: DataSource.from_mapping(entry, f"datasets[{place}]")
+            for place, entry in enumerate(entries)
+            if isinstance(entry, Mapping)
+        }
+        names = [found[place].name if place in found else entry for place, entry in enumerate(entries)]
+        return {**content, "datasets": names, "data_sources": [*sources, *found.values()]}
+
     @field_validator("threat")
     @classmethod
     def _radius(cls, threat: Any, info: ValidationInfo) -> Any:
@@ -121,12 +160,13 @@ class Suite(Keys):
     def _checked(self) -> "Suite":
         """The suite with its variants' overrides resolved, if its parts make sense together. Raises UserError."""
         _check_names(self)
-        check_fits(self.training, "training", self.datasets)
+        datasets = list(map(self.dataset, self.datasets))
+        check_fits(self.training, "training", datasets)
         variants = []
         for variant in self.variants:
             where = f"variant {variant.label}: training"
             overridden = self._overridden(variant, where)
-            check_fits(overridden, where, self.datasets)
+            check_fits(overridden, where, datasets)
             if overridden.crafting_batch_norm == "eval" and method_facts.of(variant.method).reuses_crafting_graph:
                 raise UserError(
                     f"variant {variant.label}: {variant.method} goes back through its crafting pass to update weights, "
@@ -158,6 +198,9 @@ class Suite(Keys):
         """All of it as plain JSON, as records and the copy beside the results have it."""
         found = self.model_dump(by_alias=True, mode="json")
         found["evaluation"]["attacks"] = [attack.model_dump() for attack in self.evaluation.attacks]
+        found["data_sources"] = [source.model_dump(mode="json", exclude_none=True) for source in self.data_sources]
+        if not self.data_sources:
+            del found["data_sources"]
         return found
 
     @property
@@ -203,6 +246,8 @@ class Suite(Keys):
             "threat": self.resolved["threat"],
             "training": {**self.resolved["training"], **variant["training"]},
         }
+        if source := self.source(dataset):
+            spec["augmentation"] = source.augmentation
         return Run(dataset, variant["label"], seed, spec)
 
     def attack(self, label: str) -> dict[str, Any]:
@@ -222,7 +267,18 @@ class Suite(Keys):
 
     def dataset(self, name: str) -> Dataset:
         """What is known of one of its data sets; of images of a user's own all of it once they are prepared."""
-        return data.dataset(name, self.data_folder)
+        return data.dataset(self.source(name) or name, self.data_folder)
+
+    def source(self, name: str) -> DataSource | None:
+        """Where the images of one of its data sets are, if they are a user's own."""
+        return next((source for source in self.data_sources if source.name == name), None)
+
+    def source_arguments(self, name: str) -> list[str]:
+        """What tells `python -m experiment.data` where the images are; nothing of a known data set."""
+        source = self.source(name)
+        if source is None:
+            return []
+        return ["--npz" if source.npz is not None else "--images", str(source.path)]
 
     def data_file(self, dataset: str, split: str) -> Path:
         """The prepared file of a split, "train" or "test"."""
@@ -230,12 +286,12 @@ class Suite(Keys):
 
     def load_split(self, dataset: str, split: str) -> tuple["Tensor", "Tensor"]:
         """Images and labels of a split, as `experiment.data.load_split` gives them."""
-        return data.load_split(dataset, split, self.data_folder)
+        return data.load_split(self.dataset(dataset), split, self.data_folder)
 
     def check_files(self) -> None:
         """Raise UserError if a data file that is there is damaged; what is not there is made or downloaded later."""
         for dataset in self.datasets:
-            data.check(dataset, self.data_folder)
+            data.check(self.dataset(dataset), self.data_folder)
 
 
 def _named(loc: tuple[int | str, ...], content: Any) -> str:
@@ -266,11 +322,15 @@ def _check_names(suite: Suite) -> None:
     _unique(suite.seeds, "seeds")
     _unique([variant.label for variant in suite.variants], "variants: label")
     _unique(suite.attacks, "evaluation.attacks: label")
-    for name in [*suite.datasets, *suite.mirrors]:
+    _unique([source.name for source in suite.data_sources], "data_sources")
+    for source in suite.data_sources:
+        if source.name not in suite.datasets:
+            raise UserError(f"data_sources has {source.name!r}, which is not among the datasets")
+    for name in suite.mirrors:
         data.dataset(name)
     network: Any = suite.network
     for dataset in suite.datasets:
-        models.check_shape(network.name, data.dataset(dataset).shape)
+        models.check_shape(network.name, suite.dataset(dataset).shape)
     threat: Any = suite.threat
     norm = threat.norm
     for variant in suite.variants:
@@ -294,24 +354,31 @@ def _unique(values: list[Any], where: str) -> None:
         raise UserError(f"{where} has {twice!r} twice; each may appear once")
 
 
-def check_fits(training: Training, where: str, datasets: list[str]) -> None:
+def check_fits(training: Training, where: str, datasets: list[Dataset]) -> None:
     """Raise UserError unless the protocol can be followed on every one of the data sets."""
     schedule: Any = training.schedule
     for dataset in datasets:
-        available = data.dataset(dataset).train_images
+        available = dataset.train_images
         images = training.max_train_images or available - training.validation_images
         if images < 1 or images + training.validation_images > available:
             raise UserError(
                 f"{where}: {training.validation_images} validation_images and {max(images, 1)} training images "
-                f"do not fit into the {available} of {dataset}; ask for fewer"
+                f"do not fit into the {available} of {dataset.name}; ask for fewer"
             )
         if images % training.batch_size == 1:
             raise UserError(
                 f"{where}.batch_size is {training.batch_size}, which leaves a minibatch of one of the {images} "
-                f"training images of {dataset}, too few for batch norm; take another batch_size or max_train_images"
+                f"training images of {dataset.name}, too few for batch norm; take another batch_size or "
+                "max_train_images"
             )
         minibatches = training.epochs * -(-images // training.batch_size)
         try:
             plugins.load("schedule", schedule.name).check_span(schedule, minibatches)
         except ValueError as error:
-            raise UserError(f"{where}.schedule {error} on {dataset}") from None
+            raise UserError(f"{where}.schedule {error} on {dataset.name}") from None
+
+
+def dataset_in(resolved: Mapping[str, Any], name: str) -> Dataset:
+    """`Suite.dataset`, of a resolved suite."""
+    sources = {source["name"]: source for source in resolved.get("data_sources", [])}
+    return data.dataset(sources.get(name, name), Path(resolved["data_dir"]).expanduser())

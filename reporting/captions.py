@@ -7,8 +7,8 @@ import pandas as pd
 
 from analysis.results import RUN, suspects
 from analysis.timing import disturbed
-from experiment import data
 from experiment.attacks import of_settings
+from experiment.suite import dataset_in
 
 NOTHING = "–"
 MARK = "†"  # beside seconds of which all were disturbed
@@ -59,7 +59,7 @@ def describe_protocol(resolved: dict, runs: pd.DataFrame) -> str:
     own = [method for method in mplus if method not in PUBLISHED_MPLUS]
     trained = sorted(set((runs["hardware"] + ", in " + runs["precision"]).dropna()))
     sentences = [
-        f"Data: {', '.join(map(_with_augmentation, resolved['datasets']))}.",
+        f"Data: {', '.join(_with_augmentation(resolved, dataset) for dataset in resolved['datasets'])}.",
         f"Network: {network['name']} ({network['activation']}).",
         f"{norm} ball of eps = {format_eps(threat['eps'])}.",
         f"{training['epochs']} epochs, batches of {training['batch_size']}, evaluated at "
@@ -73,9 +73,9 @@ def describe_protocol(resolved: dict, runs: pd.DataFrame) -> str:
     return " ".join(sentences)
 
 
-def _with_augmentation(dataset: str) -> str:
+def _with_augmentation(resolved: dict, dataset: str) -> str:
     how = {"none": "not augmented", "crop": "random crops", "crop_flip": "random crops and flips"}
-    return f"{dataset} ({how[data.dataset(dataset).augmentation]})"
+    return f"{dataset} ({how[dataset_in(resolved, dataset).augmentation]})"
 
 
 def describe_attacks(resolved: dict, runs: pd.DataFrame) -> str:

@@ -26,7 +26,7 @@ from analysis.frames import read_csv
 from analysis.results import RUN_TYPES, headline_attack
 from evaluation import verify
 from evaluation.run import load_network
-from experiment import data, precision, provenance, slots
+from experiment import precision, provenance, slots
 from experiment.errors import UserError, reported
 from experiment.files import write_atomically
 from experiment.quantity import threads
@@ -121,7 +121,7 @@ def make(suite: Suite, dataset: str, folder: Path) -> Path:
             broken = first_broken(attack, choices, folder / dataset)
             seen = sample(*suite.load_split(dataset, "test"), broken)
             shown = [attacked(suite, dataset, choice, attack, seen, folder / dataset) for choice in choices]
-            names = data.dataset(dataset).class_names
+            names = suite.dataset(dataset).class_names
             figure = draw(shown, seen, names, suite.resolved["threat"]["eps"])
             caption, alt = describe(suite, dataset, attack, seen, shown), describe_predictions(seen, shown, names)
         buffer = io.BytesIO()
@@ -294,7 +294,7 @@ def describe(suite: Suite, dataset: str, attack: str, seen: Sample, shown: list[
     options = f" (steps of {settings['step_size'] / eps:g} eps)" if "step_size" in settings else ""
     first, last = (seen.places[:-1], seen.places[-1]) if seen.chosen else (seen.places, None)
     scale = f"grey is 0, each channel {1 / (2 * eps):.3g} times as strong"
-    scale = "blue is −eps, white 0, red +eps" if data.dataset(dataset).shape[0] == 1 else scale
+    scale = "blue is −eps, white 0, red +eps" if suite.dataset(dataset).shape[0] == 1 else scale
     sentences = [
         f"{dataset}: {attack}{options} within eps = {format_eps(eps)} against {'; '.join(map(str, shown))}.",
         f"Images: the first of the test split of different classes (numbers {', '.join(map(str, first))}), whatever "

@@ -10,7 +10,7 @@ from analysis.published import Match, differences, matches, read_published
 from analysis.results import RUN
 from analysis.statistics import Summary, paired_interval, summarize
 from analysis.timing import timed
-from experiment import data
+from experiment.suite import dataset_in
 from reporting.captions import MARK, NOTHING, SPREAD, describe_protocol, describe_runs, describe_sources, left_out
 from reporting.formatting import Cell, Line, Table, make_table, mean_of, signed, words
 
@@ -108,7 +108,7 @@ def _of_quantity(resolved: dict, match: Match, line: dict) -> list[str]:
         return [f"hardware {line['published_hardware']}", *busy] if line["quantity"] == "minutes" else []
     settings = next(a for a in resolved["evaluation"]["attacks"] if a["label"] == line["quantity"])
     images = match.ours.loc[match.ours["attack"] == line["quantity"], "images"].max()
-    all_images = data.dataset(match.identity.dataset).test_images
+    all_images = dataset_in(resolved, match.identity.dataset).test_images
     found = [f"our {line['quantity']} on {images} of {all_images} test images"] if images < all_images else []
     if line["quantity"].startswith(("pgd-", "margin-")):
         if settings["restarts"] > 1:

@@ -11,8 +11,9 @@ rule data:
     params:
         folder=lambda w: str(suite.data_folder),
         mirrors=lambda w: suite.mirrors.get(w.dataset, []),
+        source=lambda w: suite.source_arguments(w.dataset),  # where a user's own images are
     message:
         "data {wildcards.dataset}"
     shell:
         "{PYTHON:q} -P -m experiment.data {wildcards.dataset} --data-dir {params.folder:q} --mirror {params.mirrors:q}"
-        " 2>&1 | tee -i {log:q}"
+        " {params.source:q} 2>&1 | tee -i {log:q}"

@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"train     {run.folder}", flush=True)
         folder = options.results / suite.name / run.folder
         with exclusive(folder / ".lock"):
-            if is_trained(run, folder):
+            if is_trained(suite, run, folder):
                 summary = "it was already, as the suite says; nothing is done"
             else:
                 with slots.gpu() as slot, slots.timed(slot):
@@ -49,9 +49,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"trained   {run.folder}: {summary}", flush=True)
 
 
-def is_trained(run: Run, folder: Path) -> bool:
+def is_trained(suite: Suite, run: Run, folder: Path) -> bool:
     """Whether `folder` holds all that training `run` would leave there, the weights that its record names included."""
-    if reason_to_train(run, folder) is not None:
+    if reason_to_train(suite, run, folder) is not None:
         return False
     try:
         weights.load(folder / "model.safetensors", record.read(folder / "train.json")["weights_sha256"])

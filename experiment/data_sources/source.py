@@ -41,7 +41,7 @@ class DataSource(Keys):
         ),
     ] = None
     images: Annotated[
-        Text | None, Field(description="Folder of images of one size: train/<class>/*.png and test/<class>/*.png.")
+        Text | None, Field(description="Folder of images of one size: `train/<class>/*.png` and `test/<class>/*.png`.")
     ] = None
     augmentation: Annotated[
         Literal["none", "crop", "crop_flip"],
@@ -49,7 +49,9 @@ class DataSource(Keys):
     ] = "none"
     class_names: Annotated[
         tuple[Text, ...] | None,
-        Field(strict=False, description="What the labels stand for, in their order; else the folders' names, or 0, 1"),
+        Field(
+            strict=False, description="What the labels stand for, in their order; else the folders' names, or numbers."
+        ),
     ] = None
 
     @model_validator(mode="after")

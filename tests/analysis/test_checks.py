@@ -29,7 +29,7 @@ def judge(robust, images=400, **changed):
     """The suspicions over attacks that leave so many images robust; `changed`: settings by attack."""
     names = {name: name.replace("_", "-") for name in robust}
     evaluations = {name: evaluation(name, **{"images": images} | changed.get(key, {})) for key, name in names.items()}
-    return suspicions(evaluations, {name: np.arange(images) < robust[key] for key, name in names.items()})
+    return suspicions(evaluations, {name: np.arange(images) < robust[key] for key, name in names.items()}, 10)
 
 
 def test_a_run_whose_attacks_fall_in_line_is_not_suspect():
@@ -94,11 +94,11 @@ def test_images_that_each_of_two_attacks_breaks_alone_widen_what_chance_explains
     weak, strong = np.zeros((2, 400), bool)
     strong[:8] = True
     found = {name: evaluation(name) for name in ("pgd-20", "pgd-100")}
-    assert len(suspicions(found, {"pgd-20": weak, "pgd-100": strong})) == 1
+    assert len(suspicions(found, {"pgd-20": weak, "pgd-100": strong}, 10)) == 1
     strong[:68], weak[8:128] = True, True
     strong[8:68] = False
     strong[128:248] = True
-    assert suspicions(found, {"pgd-20": weak, "pgd-100": strong}) == []
+    assert suspicions(found, {"pgd-20": weak, "pgd-100": strong}, 10) == []
 
 
 @pytest.mark.parametrize(
@@ -117,10 +117,10 @@ def test_attacks_of_which_neither_must_be_stronger_are_not_ordered(weak, strong,
 def test_only_images_that_both_attacks_had_are_compared():
     verdicts = {"pgd-20": np.arange(400) >= 300, "autoattack": np.ones(100, bool)}
     evaluations = {name: evaluation(name) for name in verdicts}
-    (reason,) = suspicions(evaluations, verdicts)
+    (reason,) = suspicions(evaluations, verdicts, 10)
     assert "100 of the same 100 images robust, more than the 0" in reason
     verdicts["pgd-20"] = ~verdicts["pgd-20"]
-    assert suspicions(evaluations, verdicts) == []  # 75 % against 100 %, but equal on the first 100
+    assert suspicions(evaluations, verdicts, 10) == []  # 75 % against 100 %, but equal on the first 100
 
 
 def judge_labelled(*attacks, images=400):
@@ -131,7 +131,7 @@ def judge_labelled(*attacks, images=400):
         eps = settings.pop("eps", 0.1)
         evaluations[label]["settings"] |= {"threat": {"norm": "linf", "eps": eps}, **settings}
         verdicts[label] = np.arange(images) < robust
-    return suspicions(evaluations, verdicts)
+    return suspicions(evaluations, verdicts, 10)
 
 
 def test_attacks_are_compared_by_what_they_are_and_not_by_their_labels():
@@ -177,7 +177,7 @@ def test_a_warning_that_may_change_the_accuracy_makes_a_run_suspect(flag):
     for images in (360, 1000, 10_000 if not flag.startswith("7") else 1000):
         assert matters(flag, images)
     autoattack = {"autoattack": evaluation("autoattack", flags=[flag])}
-    assert suspicions(autoattack, {"autoattack": np.ones(400, bool)}) == [f"autoattack warns: {flag}"]
+    assert suspicions(autoattack, {"autoattack": np.ones(400, bool)}, 10) == [f"autoattack warns: {flag}"]
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_a_network_that_draws_random_numbers_is_suspect(checkpoint):
     network, images, labels = Noisy(checkpoint.network()), checkpoint.images[:2], checkpoint.labels[:2]
     verdicts = verify.attack(settings, network, images, labels, seed=0)
     found = {"autoattack": {"settings": settings, "flags": verdicts.flags, "images": 2}}
-    reasons = suspicions(found, {"autoattack": verdicts.robust.numpy()})
+    reasons = suspicions(found, {"autoattack": verdicts.robust.numpy()}, 10)
     assert any("randomized" in reason for reason in reasons)
 
 

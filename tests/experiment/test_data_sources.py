@@ -12,15 +12,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from experiment import data
+from evaluation.run import evaluate
+from experiment import claim, data, provenance
+from experiment.consistency import reason_to_evaluate, reason_to_train
 from experiment.data import check, dataset, expected_sha256, load_split, main, prepare, prepared_file
 from experiment.data_sources.source import mean_and_std
 from experiment.errors import UserError
+from experiment.suite import Suite
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,7 +42,7 @@ def digits(tmp_path_factory):
     return arrays
 
 
-def tiny(classes=3, shape=(5, 4), seed=0):
+def made_up(classes=3, shape=(5, 4), seed=0):
     """Arrays of 9 training and 6 test images."""
     generator = np.random.default_rng(seed)
     arrays = {}
@@ -90,7 +95,7 @@ def test_a_folder_of_the_digits_holds_the_same_images_class_by_class(digits, tmp
 def test_a_folder_is_read_as_torchvision_s_image_folder_reads_it(tmp_path):
     from torchvision.datasets import ImageFolder
 
-    arrays = tiny(shape=(5, 4, 3))
+    arrays = made_up(shape=(5, 4, 3))
     entry = folder(tmp_path / "images", arrays, name=["dog", "Cat", "emu"].__getitem__)
     (tmp_path / "images" / "train" / "Cat" / "more").mkdir()
     Image.fromarray(arrays["train_images"][0]).convert("L").save(
@@ -141,18 +146,18 @@ def test_mean_and_std_are_those_of_the_training_pixels(seed, count, channels):
 
 
 def test_facts_that_need_no_image_are_known_before_it_is_prepared(tmp_path):
-    found = dataset(npz(tmp_path / "mine.npz", tiny()) | {"augmentation": "crop", "class_names": ["a", "b", "c"]})
+    found = dataset(npz(tmp_path / "mine.npz", made_up()) | {"augmentation": "crop", "class_names": ["a", "b", "c"]})
     assert (found.classes, found.shape, found.train_images, found.test_images) == (3, (1, 5, 4), 9, 6)
     assert (found.augmentation, found.class_names) == ("crop", ("a", "b", "c"))
     assert (found.mean, found.std, found.sha256) == ((), (), {})
 
 
 def changed(**arrays):
-    return lambda path: npz(path / "mine.npz", {**tiny(), **arrays})
+    return lambda path: npz(path / "mine.npz", {**made_up(), **arrays})
 
 
 def lacking(path):
-    arrays = tiny()
+    arrays = made_up()
     del arrays["test_labels"]
     return npz(path / "mine.npz", arrays)
 
@@ -163,13 +168,13 @@ def no_zip(path):
 
 
 def cut_off(path):
-    entry = npz(path / "mine.npz", tiny(shape=(40, 40)))
+    entry = npz(path / "mine.npz", made_up(shape=(40, 40)))
     (path / "mine.npz").write_bytes((path / "mine.npz").read_bytes()[:9000])
     return entry
 
 
 def no_array(path):
-    entry = npz(path / "mine.npz", tiny())
+    entry = npz(path / "mine.npz", made_up())
     with zipfile.ZipFile(path / "mine.npz") as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path / "mine.npz", "w") as archive:
@@ -180,7 +185,7 @@ def no_array(path):
 
 def images(change):
     def made(path):
-        entry = folder(path / "mine", tiny(), name="abc".__getitem__)
+        entry = folder(path / "mine", made_up(), name="abc".__getitem__)
         change(path / "mine")
         return entry
 
@@ -284,7 +289,7 @@ def test_nothing_that_an_npz_holds_is_executed(tmp_path):
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(buffer, {"descr": "|O", "fortran_order": False, "shape": (9,)})
     content = buffer.getvalue() + pickle.dumps(Hostile())
-    npz(tmp_path / "mine.npz", {key: value for key, value in tiny().items() if key != "train_labels"})
+    npz(tmp_path / "mine.npz", {key: value for key, value in made_up().items() if key != "train_labels"})
     with zipfile.ZipFile(tmp_path / "mine.npz", "a") as archive:
         archive.writestr("train_labels.npy", content)
     with pytest.raises(UserError, match="pickled Python objects"):
@@ -320,7 +325,7 @@ def test_an_entry_that_says_too_much_or_too_little_is_refused(entry, sentence):
 
 @pytest.mark.fault("input")
 def test_class_names_are_as_many_as_the_classes(tmp_path):
-    entry = npz(tmp_path / "mine.npz", tiny()) | {"class_names": ["a", "b"]}
+    entry = npz(tmp_path / "mine.npz", made_up()) | {"class_names": ["a", "b"]}
     with pytest.raises(UserError, match="data set mine has 3 classes and 2 class_names"):
         dataset(entry)
 
@@ -335,9 +340,9 @@ def moved_on(path):
 def test_prepared_files_of_a_source_that_has_changed_are_refused_and_records_of_it_do_not_count(tmp_path, kind):
     data_dir = tmp_path / "data"
     make, path = (npz, tmp_path / "mine.npz") if kind == "npz" else (folder, tmp_path / "mine")
-    entry = make(path, tiny())
+    entry = make(path, made_up())
     before = prepared(entry, data_dir)
-    entry = make(path, {**tiny(), "train_images": 255 - tiny()["train_images"]})
+    entry = make(path, {**made_up(), "train_images": 255 - made_up()["train_images"]})
     moved_on(path if kind == "npz" else path / "train" / "00" / "00000.png")
     for refused in (lambda: check(entry, data_dir), lambda: load_split(entry, "test", data_dir)):
         with pytest.raises(
@@ -356,7 +361,9 @@ def test_prepared_files_of_a_source_that_has_changed_are_refused_and_records_of_
 
 
 @pytest.mark.fault("copy")
-@pytest.mark.parametrize("make", [lambda path: npz(path / "m.npz", tiny()), lambda path: folder(path / "m", tiny())])
+@pytest.mark.parametrize(
+    "make", [lambda path: npz(path / "m.npz", made_up()), lambda path: folder(path / "m", made_up())]
+)
 def test_a_source_that_was_only_copied_or_touched_or_is_gone_leaves_its_prepared_files_as_they_are(tmp_path, make):
     entry = make(tmp_path)
     before = prepared(entry, tmp_path / "data")
@@ -377,7 +384,7 @@ def test_a_source_that_was_only_copied_or_touched_or_is_gone_leaves_its_prepared
 @given(place=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
 def test_no_damaged_byte_of_the_facts_changes_them_unnoticed(tmp_path_factory, place, change):
     data_dir = tmp_path_factory.mktemp("facts")
-    entry = npz(data_dir / "mine.npz", tiny())
+    entry = npz(data_dir / "mine.npz", made_up())
     prepare(entry, data_dir)
     right = dataset(entry, data_dir)
     path = prepared_file("mine", "train", data_dir).with_name("facts.json")
@@ -394,7 +401,7 @@ def test_no_damaged_byte_of_the_facts_changes_them_unnoticed(tmp_path_factory, p
 
 
 def test_the_command_prepares_a_source_and_says_so(tmp_path, capsys):
-    entry = npz(tmp_path / "mine.npz", tiny())
+    entry = npz(tmp_path / "mine.npz", made_up())
     main(["mine", "--npz", entry["npz"], "--data-dir", str(tmp_path / "data")])
     assert capsys.readouterr().out == "data mine: 9 train + 6 test images, prepared\n"
     assert len(load_split(entry, "train", tmp_path / "data")[0]) == 9
@@ -404,7 +411,7 @@ def test_the_command_prepares_a_source_and_says_so(tmp_path, capsys):
 
 @pytest.mark.parametrize("kind", ["npz", "images"])
 def test_facts_are_known_without_pytorch(tmp_path, kind):
-    entry = npz(tmp_path / "mine.npz", tiny()) if kind == "npz" else folder(tmp_path / "mine", tiny())
+    entry = npz(tmp_path / "mine.npz", made_up()) if kind == "npz" else folder(tmp_path / "mine", made_up())
     prepare(entry, tmp_path)
     of = f"{entry!r}, {str(tmp_path)!r}"
     program = (
@@ -413,3 +420,102 @@ def test_facts_are_known_without_pytorch(tmp_path, kind):
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "9 []"
+
+
+@pytest.fixture(scope="module")
+def suites(digits, tmp_path_factory):
+    """The folder of a project with the digits under their own name, as an .npz and as a folder; a suite of each."""
+    place = tmp_path_factory.mktemp("suites")
+    few = {name: values[:200] for name, values in digits.items()}
+    entries = {"digits": "digits", "npz": npz(place / "digits.npz", digits), "images": folder(place / "few", few)}
+    return place, {
+        name: tiny.suite(place / "data", datasets=[entry], evaluation={"attacks": ["clean", "pgd-3"]})
+        for name, entry in entries.items()
+    }
+
+
+def test_training_on_an_npz_of_the_digits_leaves_the_bits_of_training_on_the_digits(suites):
+    place, made = suites
+    left = {}
+    for name in ("digits", "npz"):
+        (dataset_name,) = made[name].datasets
+        prepare(made[name].dataset(dataset_name), place / "data")
+        record = tiny.record(tiny.train(made[name], place / name))
+        left[name] = record["weights_sha256"], record["data_sha256"], record["validation"]
+    assert left["npz"] == left["digits"]
+
+
+def test_a_folder_is_trained_on_and_attacked(suites):
+    place, made = suites
+    suite = made["images"]
+    prepare(suite.dataset("mine"), place / "data")
+    where = tiny.train(suite, place / "folder")
+    (run,) = suite.runs()
+    record = evaluate(suite, run, "pgd-3", where)
+    assert record["images"] == 200
+    assert record["data_sha256"] == suite.dataset("mine").sha256["test"]
+    assert reason_to_train(suite, run, where) is None
+    assert reason_to_evaluate(suite, run, "pgd-3", where) is None
+
+
+@pytest.mark.fault("stale")
+def test_another_augmentation_or_other_images_make_a_run_anew_and_another_path_does_not(suites, digits, tmp_path):
+    place, made = suites
+    prepare(made["npz"].dataset("mine"), place / "data")
+    where = tiny.train(made["npz"], place / "stale")
+    shutil.copy(place / "digits.npz", tmp_path / "copied.npz")
+    moved = {"name": "mine", "npz": str(tmp_path / "copied.npz")}
+    flipped = npz(tmp_path / "flipped.npz", {**digits, "train_images": digits["train_images"][..., ::-1]})
+    for entry, data_dir, why in [
+        (moved, place / "data", None),
+        (moved, tmp_path / "data", None),
+        (
+            moved | {"augmentation": "crop"},
+            place / "data",
+            "spec.augmentation is 'none'; in this place it must be 'crop'",
+        ),
+        (flipped, tmp_path / "data", "data_sha256 is '912bdf"),
+    ]:
+        suite = tiny.suite(data_dir, datasets=[entry], evaluation={"attacks": ["clean", "pgd-3"]})
+        (run,) = suite.runs()
+        found = reason_to_train(suite, run, where)
+        assert found is None if why is None else found.startswith(why)
+
+
+@pytest.mark.fault("input")
+def test_a_suite_refuses_a_source_as_it_refuses_anything_else(tmp_path):
+    entry = npz(tmp_path / "mine.npz", made_up())
+    for datasets, sentence in [
+        ([entry, entry], "datasets has 'mine' twice"),
+        ([entry | {"npz": 5}], r"datasets\[0\].npz is 5; it must be text"),
+        (["digits", {"npz": "mine.npz"}], r"datasets\[1\].name is missing"),
+        ([entry], "training: 20 validation_images and 40 training images do not fit into the 9 of mine"),
+        ([entry | {"npz": "none.npz"}], "data set mine: none.npz is not there"),
+        (["mine"], "data set 'mine' is not known; the data sets are cifar10"),
+    ]:
+        with pytest.raises(UserError, match=sentence):
+            tiny.suite(tmp_path / "data", datasets=datasets)
+    with pytest.raises(UserError, match="data_sources has 'mine', which is not among the datasets"):
+        tiny.suite(tmp_path / "data", datasets=["digits"], data_sources=[entry])
+    with pytest.raises(UserError, match="data_sources is 5; it must be a list"):
+        tiny.suite(tmp_path / "data", datasets=["digits"], data_sources=5)
+
+
+def test_a_resolved_suite_and_the_copy_beside_its_results_are_the_suite_again(suites, monkeypatch):
+    place, made = suites
+    for name in ("npz", "images"):
+        again = Suite.from_mapping(made[name].resolved)
+        assert again.resolved == made[name].resolved
+    monkeypatch.chdir(place)
+    copy = yaml.safe_load(claim.content(made["npz"]))
+    assert str(place) not in json.dumps(copy)
+    again = Suite.from_mapping({**copy, "data_dir": str(place / "data")})
+    assert again.dataset("mine").train_images == 1437
+    assert provenance.suite_sha256(again.resolved) == provenance.suite_sha256(made["npz"].resolved)
+
+
+def test_what_prepares_a_data_set_of_a_suite_is_told_where_its_images_are(suites):
+    place, made = suites
+    assert made["digits"].source_arguments("digits") == []
+    assert made["npz"].source_arguments("mine") == ["--npz", str(place / "digits.npz")]
+    assert made["images"].source_arguments("mine") == ["--images", str(place / "few")]
