@@ -30,6 +30,7 @@ def measured(asked, tmp_path, *arguments):
     return json.loads((tmp_path / "speed.json").read_text())
 
 
+@pytest.mark.slow
 def test_it_prints_a_row_for_each_attack_and_loop_and_writes_what_it_measured_on(asked, tmp_path, capsys):
     numbers = measured(asked, tmp_path, "--attacks", "pgd-20,margin-2", "--images", "60", "--repeats", "2")
     assert [(row["attack"], row["loop"]) for row in numbers["rows"]] == [

@@ -142,6 +142,7 @@ def smallest(network):
     raise AssertionError(f"{network} takes no images of 32x32 pixels or fewer")
 
 
+@pytest.mark.slow
 @every_method
 @pytest.mark.parametrize("name", models.names())
 def test_it_trains_every_network(name, method):
@@ -190,6 +191,7 @@ def test_it_leaves_the_minibatch_and_the_network_s_mode_as_they_were(method):
     assert all(parameter.grad is None for parameter in session.network.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [name for name in methods.names() if methods.load(name).capturable])
 def test_it_keeps_to_the_device_of_its_images(method):
     """Tensors of the meta device mix with those of no other and cannot be moved to one; they have no values either."""

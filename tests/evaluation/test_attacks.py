@@ -343,6 +343,7 @@ def test_autoattack_claims_the_images_that_it_misclassifies_and_no_others():
     assert torch.equal(attacked.robust, network(attacked.adversarial).argmax(1) == labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "part", "options", "norm", "eps"),
     [
@@ -373,6 +374,7 @@ def test_a_part_of_autoattack_alone_is_the_package_s(name, part, options, norm, 
 # -- L2 ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fgsm", "pgd-20", "margin-20", "autoattack"])
 def test_in_l2_every_success_lies_in_the_ball_and_the_box_and_is_misclassified(name):
     """Of a linear network the nearest adversarial image outside the box is known: none nearer is found."""

@@ -243,6 +243,7 @@ def test_a_device_or_disk_that_fails_ends_it_in_one_sentence_and_keeps_what_is_f
     record.read(folder / "train.json")
 
 
+@pytest.mark.slow
 @pytest.mark.fault("file")
 @pytest.mark.parametrize(
     "damage",

@@ -50,6 +50,7 @@ def test_records_become_runs_tables_and_plots(folder, resolved, capsys):
     assert "missing" not in shown.out
 
 
+@pytest.mark.slow
 def test_runs_csv_has_one_row_a_run_and_attack_with_the_numbers_of_the_records(folder, resolved):
     report(resolved, folder)
     runs = pd.read_csv(folder / "runs.csv").set_index(["variant", "seed", "attack"])
@@ -76,6 +77,7 @@ def test_runs_csv_has_one_row_a_run_and_attack_with_the_numbers_of_the_records(f
         assert row["method"] == "pgd"
 
 
+@pytest.mark.slow
 def test_the_terminal_shows_the_table_in_columns_and_says_where_everything_lies(folder, resolved, capsys, monkeypatch):
     monkeypatch.chdir(folder.parent)
     report(resolved, folder)
@@ -88,6 +90,7 @@ def test_the_terminal_shows_the_table_in_columns_and_says_where_everything_lies(
     assert str(folder.parent) not in shown
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_named_and_is_no_error_and_no_zero(folder, resolved, capsys):
     (folder / "digits/pgd-7/seed1/evaluate/autoattack.json").unlink()
     (folder / "digits/pgd+mplus/seed0/train.json").unlink()
@@ -126,6 +129,7 @@ def spoil(path, how):
         edit(path, **how)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "how", "says"),
     [
@@ -305,6 +309,7 @@ def test_the_command_ends_in_one_sentence_where_there_is_nothing(tmp_path):
     assert "\n" not in str(ended.value.code)
 
 
+@pytest.mark.slow
 def test_a_big_suite_is_collated_whole_and_within_its_memory(tmp_path):
     """A fifteenth of what tests/big_suite.py measures, which is to take 1 GB."""
     said = measure(tmp_path, variants=21, datasets=("digits",), seeds=1, images=10_000, epochs=50)

@@ -87,6 +87,7 @@ def test_the_reference_results_perturbed_are_changed(capsys, tmp_path):
     assert "changed: digits deat-d margin-20" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_of_results_without_a_change_few_are_called_changed(seeds):
     rng, alarms = np.random.default_rng(seeds), 0

@@ -55,6 +55,7 @@ def test_verdicts_of_more_images_than_memory_holds_are_named_even_where_their_re
     assert problem.startswith(f"{path}: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_record_with_a_field_of_another_type_is_named(folder, resolved, field):
     place = folder / "digits/pgd-7/seed0"
@@ -70,6 +71,7 @@ def test_a_record_with_a_field_of_another_type_is_named(folder, resolved, field)
             assert len(problem) < len(str(path)) + 500
 
 
+@pytest.mark.slow
 def test_text_from_a_record_is_text_wherever_it_is_shown(folder, resolved, capsys):
     for label in ("pgd-7", "pgd+mplus"):
         path = folder / f"digits/{label}/seed0/train.json"

@@ -19,6 +19,8 @@ from reporting.formatting import Cell
 from reporting.page import main, render, sortable, write
 from reporting.summary import summary
 
+pytestmark = pytest.mark.slow
+
 FEW = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus", "fast")}
 PIXEL = b"\x89PNG\r\n\x1a\n"
 
@@ -262,7 +264,6 @@ def test_the_citation_is_a_valid_citation_file_of_this_version(resolved, folder)
     assert f"version = {{{project['version']}}}" in text
 
 
-@pytest.mark.slow
 def test_a_suite_of_hundreds_of_runs_leaves_room_for_its_plots_in_ten_megabytes(tmp_path):
     methods = list(VARIANTS.items())
     many = {f"{label}-{n}": (*rest[:2], None, *rest[3:]) for n in range(3) for label, rest in methods[:7]}
