@@ -68,7 +68,7 @@ def _changed(made: record.Record, named: Iterable[tuple[str, str]]) -> str | Non
     """The first of `named`, "steps rule mplus", whose sources are not those that a record was made with."""
     for kind, name in named:
         if made["provenance"]["sources"].get(kind) != provenance.sha256_of(kind, name):
-            return f"{'method' if kind == 'method' else plugins.KINDS[kind].what} {name}"
+            return f"{plugins.KINDS[kind].what} {name}"
     return None
 
 
