@@ -56,7 +56,7 @@ def stale(unfinished: dict[str, dict[str, dict]]) -> dict[str, list[str]]:
     for suite in SUITES:
         for run in suite.runs():
             folder = RESULTS / suite.name / run.folder
-            if consistency.reason_to_train(run, folder) is not None:
+            if consistency.reason_to_train(suite, run, folder) is not None:
                 found["runs"].append(run.variant)
             for attack in suite.attacks:
                 if consistency.reason_to_evaluate(suite, run, attack, folder) is not None:
