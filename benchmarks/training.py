@@ -57,7 +57,7 @@ class Bench:
     """
 
     def __init__(self, run: Run, dataset: Dataset, split: tuple, device: torch.device, scratch: Path):
-        self.run, self._dataset, self._split, self._device, self._scratch = run, split, device, scratch
+        self.run, self._dataset, self._split, self._device, self._scratch = run, dataset, split, device, scratch
         images, labels, *_ = split
         training = run.spec["training"]
         self.batch_size, augmentation = training["batch_size"], dataset.augmentation

@@ -111,13 +111,13 @@ def test_the_usual_loop_s_minibatches_are_the_training_images_cropped_and_flippe
 
 @pytest.mark.parametrize("name", sorted(BACKWARDS))
 def test_the_bare_loop_makes_the_backwards_of_a_method(name):
-    assert backwards(method_of(name), learner_of(network()), IMAGES, LABELS, EFFORT) == BACKWARDS[name]
+    assert backwards(method_of(name), learner_of(network()), batch_of(IMAGES, LABELS), EFFORT) == BACKWARDS[name]
 
 
 def test_a_magnitude_is_a_gradient_for_the_images_that_the_bare_loop_takes_too():
     net = network()
     learner = Learner(net, torch.optim.SGD(net.parameters(), lr=0.05), magnitude="update")
-    assert backwards(method_of("pgd"), learner, IMAGES, LABELS, EFFORT) == [CRAFT] * 3 + [REPLAY]
+    assert backwards(method_of("pgd"), learner, batch_of(IMAGES, LABELS), EFFORT) == [CRAFT] * 3 + [REPLAY]
 
 
 def test_the_bare_loop_descends_like_plain_pytorch():
