@@ -90,6 +90,8 @@ def test_of_copied_results_that_alone_is_made_again_which_other_things_made(proj
     assert len(jobs(planned, "train")) == 3
     assert len(jobs(planned, "evaluate")) == 9
     assert any("the sources of method fast" in job for job in planned)  # and the user is told why
+    forced = project.snakemake("-n", "-R", "report")  # which leaves out nothing that is outdated
+    assert forced.stdout.count(": train ") == 3, forced.stdout
     assert json.loads(attack.read_text())  # while nothing is deleted before it is replaced
 
 

@@ -98,6 +98,14 @@ def test_the_default_suite_is_quick_and_takes_no_flag(tmp_path):
     assert "train digits deat+mplus seed 2" in done.stdout
 
 
+def test_to_say_what_is_to_be_done_needs_no_torch(tmp_path):
+    project = Project(tmp_path)
+    (tmp_path / "torch.py").write_text("raise RuntimeError('importing it takes seconds')\n")
+    assert "train digits deat+mplus seed 2" in project.snakemake("-n", configfile=None).stdout
+    project.suite()
+    assert project.planned()
+
+
 def test_a_suite_ends_in_tables_and_plots_of_every_variant(finished):
     results = finished.folder / "results" / "tiny"
     runs = pd.read_csv(results / "runs.csv")
