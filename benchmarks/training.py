@@ -27,7 +27,7 @@ from benchmarks.usual import UsualLoop, loader
 from experiment import models, precision, provenance, slots
 from experiment.data import train_validation_split
 from experiment.datasets.dataset import Dataset
-from experiment.errors import reported
+from experiment.errors import UserError, reported
 from experiment.files import write_atomically
 from experiment.quantity import count, threads
 from experiment.suite import Run, Suite
@@ -149,6 +149,8 @@ def measure(suite: Suite, options: argparse.Namespace) -> dict:
     device, rates, rows = provenance.device(), {}, []
     for run in chosen(suite, options.dataset, options.variants):
         training = run.spec["training"]
+        if (name := training["optimizer"]["name"]) != "sgd":
+            raise UserError(f"{run.variant} trains with {name}; the loops that training is compared with have sgd")
         training["precision"] = options.precision or training["precision"]
         images, labels = suite.load_split(run.dataset, "train")
         split = train_validation_split(images, labels, training["validation_images"], training["max_train_images"])

@@ -168,3 +168,9 @@ def test_what_cannot_be_measured_is_told_in_a_sentence(data, tmp_path, arguments
 def test_without_the_prepared_images_nothing_is_timed(tmp_path):
     with pytest.raises(SystemExit, match="train.safetensors is missing; run snakemake"):
         benchmark(tmp_path, tiny.content(tmp_path / "empty"))
+
+
+def test_an_optimizer_that_the_other_loops_do_not_have_is_refused(tmp_path, data):
+    content = tiny.content(data, training={"optimizer": {"name": "adamw"}})
+    with pytest.raises(SystemExit, match="it trains with adamw; the loops that training is compared with have sgd"):
+        benchmark(tmp_path, content)
