@@ -25,8 +25,7 @@ from torch import Tensor
 from benchmarks.bare import BareLoop, backwards
 from benchmarks.usual import UsualLoop, loader
 from experiment import models, precision, provenance, slots
-from experiment.data import train_validation_split
-from experiment.datasets.dataset import Dataset
+from experiment.datasets.dataset import Dataset, train_validation_split
 from experiment.errors import UserError, reported
 from experiment.files import write_atomically
 from experiment.quantity import count, threads

@@ -36,12 +36,15 @@ def reason_to_train(suite: Suite, run: Run, folder: Path) -> str | None:
     identity = {"dataset": run.dataset, "variant": run.variant, "seed": run.seed}
     path = folder / "train.json"
     try:
-        expected = {"kind": "train", **identity, "spec": run.spec}
-        trained = read(path, expected | of_data(suite.dataset(run.dataset), "train"))
+        known = suite.dataset(run.dataset)
+        trained = read(path, {"kind": "train", **identity, "spec": run.spec} | of_data(known, "train"))
     except UserError as error:
         return str(error).removeprefix(f"{path}: ")
     if (changed := _changed(trained, provenance.named_by_run(run.spec))) is not None:
         return f"the sources of {changed} are not those that it was trained with"
+    stated = trained["provenance"]["sources"].get("dataset")
+    if known.source is None and stated != provenance.facts_sha256(known):  # a user's own follow from images and spec
+        return f"mean, std or augmentation of {run.dataset} are not those that it was trained with"
     lacking = [name for name in ("epochs.csv", "model.safetensors") if not (folder / name).is_file()]
     return f"there is no {lacking[0]} beside it" if lacking else None
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiment.data_sources import source as own
 from experiment.data_sources.source import DataSource
-from experiment.datasets.dataset import Dataset, fixed_permutation
+from experiment.datasets.dataset import Dataset
 from experiment.download import fetch, missing_raw, verify_raw
 from experiment.errors import UserError, reported
 from experiment.files import write_atomically
@@ -219,27 +219,6 @@ def _as_prepared(images: ArrayLike, labels: ArrayLike) -> tuple[ndarray, ndarray
     import numpy as np
 
     return np.ascontiguousarray(images, dtype=np.uint8), np.ascontiguousarray(labels, dtype=np.int64)
-
-
-def train_validation_split(
-    images: Tensor, labels: Tensor, validation_images: int, max_train_images: int | None = None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Training images and labels, then validation images and labels; the same for every seed and variant.
-
-    images, labels: the whole training split, (N, ...) and (N,).
-    validation_images: how many are held out, first, so that the cap does not change which.
-    max_train_images: how many of the others are used for training; None for all.
-    Raises UserError when there are not enough images.
-    """
-    train_images = len(images) - validation_images if max_train_images is None else max_train_images
-    if validation_images < 0 or train_images < 1 or validation_images + train_images > len(images):
-        raise UserError(
-            f"{validation_images} validation images and {max_train_images or 'at least 1'} training images do not fit "
-            f"into the {len(images)} images of the training split; ask for fewer"
-        )
-    order = fixed_permutation(len(images), "validation")
-    validation, train = order[:validation_images], order[validation_images:][:train_images]
-    return images[train], labels[train], images[validation], labels[validation]
 
 
 def _save(path: Path, images: ndarray, labels: ndarray) -> None:

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
+from experiment.datasets.dataset import Dataset
 from experiment.errors import UserError
 from experiment.plugins import KINDS
 from experiment.sources import of_engine, of_method, of_plugin
@@ -143,6 +144,11 @@ def named_by_attack(settings: Mapping[str, Any], spec: Mapping[str, Any]) -> lis
 def made_of(stage: str, named: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Digests of the sources of a stage, "training" or "evaluation", by kind: of its engine and of what is named."""
     return {"engine": sha256_of("engine", stage)} | {kind: sha256_of(kind, name) for kind, name in named}
+
+
+def facts_sha256(dataset: Dataset) -> str:
+    """Of what is done to a data set's images: their channels' mean and std, and augmentation. Its file may say more."""
+    return hashlib.sha256(json.dumps([dataset.mean, dataset.std, dataset.augmentation]).encode()).hexdigest()
 
 
 @cache

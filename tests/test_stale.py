@@ -5,10 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
+import tiny
 import yaml
 
+from experiment.consistency import reason_to_train
+from experiment.datasets import digits
 from experiment.provenance import ROOMS
 from experiment.suite import ROOT
 
@@ -122,6 +126,8 @@ EDITS = {
     "experiment/threats/l2.py": trained(OTHER) | attacked(runs=[OTHER]),
     "experiment/threats/threat.py": trained(*ALL) | attacked(),
     "experiment/datasets/digits.py": NOTHING,
+    "experiment/datasets/dataset.py": UNFINISHED_RUNS,
+    "experiment/data.py": NOTHING,
     "experiment/data_sources/npz.py": NOTHING,
     # Attacks.
     "evaluation/attacks/clean.py": attacked(["clean"]),
@@ -190,3 +196,42 @@ def test_an_edit_makes_stale_what_the_file_made_and_nothing_else(stale, file):
 
 def test_every_room_is_edited():
     assert {*ROOMS} <= {file.partition("/")[0] for file in EDITS}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A suite with one finished run, pgd under mplus on digits, and the folder of its files."""
+    place = tmp_path_factory.mktemp("finished")
+    made = tiny.suite(tiny.prepared_digits(place), rule="mplus")
+    return made, tiny.train(made, place)
+
+
+@pytest.mark.parametrize("fact", [{"mean": (0.5,)}, {"std": (0.5,)}, {"augmentation": "crop"}])
+def test_other_facts_of_a_data_set_make_its_runs_stale(finished, monkeypatch, fact):
+    made, folder = finished
+    (run,) = made.runs()
+    assert reason_to_train(made, run, folder) is None
+    monkeypatch.setattr(digits, "DATASET", replace(digits.DATASET, **fact))
+    said = "mean, std or augmentation of digits are not those that it was trained with"
+    assert reason_to_train(made, run, folder) == said
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("method", "method pgd"),
+        ("steps", "steps rule mplus"),
+        ("schedule", "schedule multistep"),
+        ("optimizer", "optimizer sgd"),
+        ("network", "network small_cnn"),
+        ("threat", "norm linf"),
+    ],
+)
+def test_why_a_run_is_stale_is_a_sentence(finished, tmp_path, kind, said):
+    made, folder = finished
+    (run,) = made.runs()
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    content = tiny.record(copy)
+    content["provenance"]["sources"][kind] = "0" * 64
+    (copy / "train.json").write_text(json.dumps(content))
+    assert reason_to_train(made, run, copy) == f"the sources of {said} are not those that it was trained with"

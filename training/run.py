@@ -16,7 +16,8 @@ import torch
 
 from experiment import provenance, record, slots, weights
 from experiment.consistency import reason_to_train
-from experiment.data import sha256, train_validation_split
+from experiment.data import sha256
+from experiment.datasets.dataset import train_validation_split
 from experiment.errors import UserError, reported
 from experiment.files import open_own, write_atomically
 from experiment.lock import exclusive

@@ -92,6 +92,7 @@ class Trainer:
         self.starts_anew: str | None = None  # why, where there is a checkpoint that is not gone on from
         self._identity = {"spec": spec, "data": dataset.sha256.get("train")}
         self.made_of = provenance.made_of("training", provenance.named_by_run(spec))
+        self.made_of |= {"dataset": provenance.facts_sha256(dataset)}
         self._identity |= fingerprint(device, self.precision, self.made_of)
         self._epoch = self._batch = 0
         self._sums = torch.zeros(3, dtype=torch.float64, device=device)

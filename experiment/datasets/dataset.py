@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from experiment.download import Archive
+from experiment.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+    from torch import Tensor
 
     from experiment.data_sources.source import DataSource
 
@@ -58,3 +60,24 @@ def fixed_permutation(count: int, purpose: str) -> list[int]:
     """0..count-1 in an order that depends on `count` and `purpose` alone."""
     # Sorting by hashes gives the same order on every version of every library, which no random generator promises.
     return sorted(range(count), key=lambda index: hashlib.sha256(f"{purpose} {index}".encode()).digest())
+
+
+def train_validation_split(
+    images: Tensor, labels: Tensor, validation_images: int, max_train_images: int | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Training images and labels, then validation images and labels; the same for every seed and variant.
+
+    images, labels: the whole training split, (N, ...) and (N,).
+    validation_images: how many are held out, first, so that the cap does not change which.
+    max_train_images: how many of the others are used for training; None for all.
+    Raises UserError when there are not enough images.
+    """
+    train_images = len(images) - validation_images if max_train_images is None else max_train_images
+    if validation_images < 0 or train_images < 1 or validation_images + train_images > len(images):
+        raise UserError(
+            f"{validation_images} validation images and {max_train_images or 'at least 1'} training images do not fit "
+            f"into the {len(images)} images of the training split; ask for fewer"
+        )
+    order = fixed_permutation(len(images), "validation")
+    validation, train = order[:validation_images], order[validation_images:][:train_images]
+    return images[train], labels[train], images[validation], labels[validation]

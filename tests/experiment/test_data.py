@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from experiment import data
-from experiment.data import dataset, load_split, main, names, prepare, prepared_file, train_validation_split
+from experiment.data import dataset, load_split, main, names, prepare, prepared_file
+from experiment.datasets.dataset import train_validation_split
 from experiment.download import Archive, verify_raw
 from experiment.errors import UserError
 

@@ -9,7 +9,8 @@ from rehearsal import NoReading, NoWaiting, Recorder, Refusing
 
 import methods
 from experiment import plugins
-from experiment.data import dataset, train_validation_split
+from experiment.data import dataset
+from experiment.datasets.dataset import train_validation_split
 from methods import load
 from training import trainer
 from training.clock import Clock

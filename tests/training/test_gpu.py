@@ -8,7 +8,8 @@ import tiny
 import torch
 
 import methods
-from experiment.data import dataset, train_validation_split
+from experiment.data import dataset
+from experiment.datasets.dataset import train_validation_split
 from methods import load
 from training import trainer
 from training.cuda_graphs import CudaGraphs
