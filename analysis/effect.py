@@ -2,12 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
 from analysis.judgement import SIDES, Verdict, crossed, judge, robustness
-from analysis.results import Identity, attack_names, by_variant, headline_attack
+from analysis.results import Identity, by_variant, headline_attack
 from analysis.statistics import (
     CrossedMean,
     Discordance,
@@ -19,6 +19,7 @@ from analysis.statistics import (
     summarize,
 )
 from analysis.timing import timed_pairs
+from experiment.suite import Suite
 
 COSTS = ("compute", "passes", "seconds")
 PAIRED = ["seed", "attack", "status", *COSTS, "hardware", "images", "accuracy", "suspect", "verdicts", "disturbed"]
@@ -93,14 +94,14 @@ class Effect:
     discordances: dict[str, dict[int, Discordance]]
 
 
-def effects(resolved: dict[str, Any], runs: pd.DataFrame) -> list[Effect]:
+def effects(suite: Suite, runs: pd.DataFrame) -> list[Effect]:
     """Every variant that names a base, against it, in the suite's order.
 
-    resolved, runs: the suite, and the frame of `analysis.results`.
+    suite, runs: the suite, and the frame of `analysis.results`.
     """
     return [
-        _effect(resolved, identity, runs[_is(runs, identity.dataset, identity.base)], rows)
-        for identity, rows in by_variant(resolved, runs)
+        _effect(suite, identity, runs[_is(runs, identity.dataset, identity.base)], rows)
+        for identity, rows in by_variant(suite, runs)
         if identity.base
     ]
 
@@ -109,7 +110,7 @@ def _is(runs: pd.DataFrame, dataset: str, label: str) -> "pd.Series[bool]":
     return (runs["dataset"] == dataset) & (runs["variant"] == label)
 
 
-def _effect(resolved: dict[str, Any], identity: Identity, base: pd.DataFrame, variant: pd.DataFrame) -> Effect:
+def _effect(suite: Suite, identity: Identity, base: pd.DataFrame, variant: pd.DataFrame) -> Effect:
     pairs = base[PAIRED].merge(variant[PAIRED], on=["seed", "attack"], suffixes=("_base", "_variant"))
     diverged, collapsed = (
         (pairs["status_base"] == status) | (pairs["status_variant"] == status) for status in ("diverged", "collapsed")
@@ -120,26 +121,26 @@ def _effect(resolved: dict[str, Any], identity: Identity, base: pd.DataFrame, va
     once = pairs.drop_duplicates("seed")
     return Effect(
         identity=identity,
-        missing=len(resolved["seeds"]) - together,
+        missing=len(suite.seeds) - together,
         diverged=together - n,
         collapsed=hurt,
-        whole=_comparison(resolved, used),
-        not_collapsed=_comparison(resolved, healthy if hurt else healthy[:0]),
+        whole=_comparison(suite, used),
+        not_collapsed=_comparison(suite, healthy if hurt else healthy[:0]),
         diverged_runs={side: int((once[f"status_{side}"] == "diverged").sum()) for side in SIDES},
         suspect_runs={side: int((once[f"suspect_{side}"] != "").sum()) for side in SIDES},
-        discordances={attack: _discordances(pairs[pairs["attack"] == attack]) for attack in attack_names(resolved)},
+        discordances={attack: _discordances(pairs[pairs["attack"] == attack]) for attack in suite.attacks},
     )
 
 
-def _comparison(resolved: dict[str, Any], pairs: pd.DataFrame) -> Comparison:
-    once, margin = pairs.drop_duplicates("seed"), resolved["evaluation"]["equivalence_margin"]
+def _comparison(suite: Suite, pairs: pd.DataFrame) -> Comparison:
+    once, margin = pairs.drop_duplicates("seed"), suite.evaluation.equivalence_margin
     timed, disturbed = timed_pairs(once)
     return Comparison(
         pairs=len(once),
         costs={cost: _ratio(timed if cost == "seconds" else once, cost) for cost in COSTS},
         disturbed=disturbed,
-        accuracies={a: _difference(pairs[pairs["attack"] == a], margin / 100) for a in attack_names(resolved)},
-        verdict=judge(pairs, headline_attack(resolved), margin),
+        accuracies={a: _difference(pairs[pairs["attack"] == a], margin / 100) for a in suite.attacks},
+        verdict=judge(pairs, headline_attack(suite), margin),
     )
 
 

@@ -1,17 +1,15 @@
 """Accuracy against cost: where each variant stands, and which are on the Pareto front of the variants' means."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 
 from analysis.statistics import pareto_front
 from analysis.timing import timed
+from experiment.suite import Suite
 
 DOUBTS = ("collapsed", "diverged", "suspect", "disturbed")
 
 
-def standings(resolved: Mapping[str, Any], rows: pd.DataFrame, cost: str) -> pd.DataFrame:
+def standings(suite: Suite, rows: pd.DataFrame, cost: str) -> pd.DataFrame:
     """Where each variant stands in `rows` (one a run, of one data set and attack), in the suite's order.
 
     cost: "seconds", "compute" or "passes". By label: `cost` and `percent`, means of the runs that are ok (NaN where
@@ -30,7 +28,7 @@ def standings(resolved: Mapping[str, Any], rows: pd.DataFrame, cost: str) -> pd.
         failed["disturbed"] = int((costing["disturbed"] != "").sum()) if cost == "seconds" else 0
         means = {"cost": costing[cost].mean(), "percent": 100 * ok["accuracy"].mean()}
         found[str(label)] = {**means, "runs": len(runs), **failed}
-    order = [variant["label"] for variant in resolved["variants"] if variant["label"] in found]
+    order = [variant.label for variant in suite.variants if variant.label in found]
     result = pd.DataFrame.from_dict({label: found[label] for label in order}, orient="index")
     reliable = result["percent"].notna() & (result[list(DOUBTS)].sum(axis=1) == 0)
     result["front"] = False

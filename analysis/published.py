@@ -15,7 +15,7 @@ import pandas as pd
 from analysis.results import Identity, by_variant
 from experiment import strict_yaml
 from experiment.errors import UserError
-from experiment.suite import ROOT
+from experiment.suite import ROOT, Suite
 
 PUBLISHED = ROOT / "results" / "reference" / "published.csv"
 SOURCES = "sources.yaml"
@@ -151,24 +151,22 @@ def counterpart(variant: Mapping[str, Any], eps: float) -> tuple[str, str] | Non
     return None
 
 
-def _usual_attacks(resolved: dict[str, Any]) -> list[str]:
+def _usual_attacks(suite: Suite) -> list[str]:
     """The suite's attacks that are what their labels say, in the suite's own ball."""
-    attacks = resolved["evaluation"]["attacks"]
+    attacks = suite.resolved["evaluation"]["attacks"]
     return [attack["name"] for attack in attacks if attack["label"] == attack["name"] and attack["eps"] is None]
 
 
-def matches(
-    resolved: dict[str, Any], runs: pd.DataFrame, published: pd.DataFrame, sources: dict[str, Any]
-) -> Iterator[Match]:
+def matches(suite: Suite, runs: pd.DataFrame, published: pd.DataFrame, sources: dict[str, Any]) -> Iterator[Match]:
     """Every published run of a variant's own method, data set, architecture and ball that shares an attack with it."""
-    network, threat = resolved["network"], resolved["threat"]
+    network, threat = suite.resolved["network"], suite.resolved["threat"]
     if network["activation"] != "relu" or threat["norm"] != "linf":  # no other is in published.csv
         return
-    alike = (published["architecture"] == network["name"]) & published["attack"].isin(_usual_attacks(resolved))
+    alike = (published["architecture"] == network["name"]) & published["attack"].isin(_usual_attacks(suite))
     alike &= (published["eps_255"] - 255 * threat["eps"]).abs() < 1e-6
-    variants = {variant["label"]: variant for variant in resolved["variants"]}
+    variants = {variant["label"]: variant for variant in suite.resolved["variants"]}
     run = [column for column in COLUMNS if column not in OF_AN_ATTACK]
-    for identity, ours in by_variant(resolved, runs):
+    for identity, ours in by_variant(suite, runs):
         there = published[alike & (published["dataset"] == identity.dataset)]
         variant = variants[identity.variant]
         names = counterpart(variant, threat["eps"]) if len(there) else None
@@ -178,12 +176,12 @@ def matches(
                 yield Match(identity, variant, ours, rows, sources[rows.iloc[0]["source"]])
 
 
-def differences(resolved: dict[str, Any], match: Match) -> list[str]:
+def differences(suite: Suite, match: Match) -> list[str]:
     """Where the published run's training and choice of a checkpoint differ from ours or are not stated, in phrases."""
-    row, training = match.rows.iloc[0], {**resolved["training"], **match.variant["training"]}
+    row, training = match.rows.iloc[0], suite.resolved["training"] | match.variant["training"]
     training = training["optimizer"] | training  # published.csv names an optimizer's parameters beside the others
     notes = [note for note in row["note"].split("; ") if note]
-    found = [*_parameters(match.variant, resolved["threat"]["eps"], notes)]
+    found = [*_parameters(match.variant, suite.resolved["threat"]["eps"], notes)]
     if math.isnan(row["epochs"]):
         found.append("epochs not stated")
     elif row["epochs"] != training["epochs"]:

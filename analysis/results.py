@@ -17,6 +17,7 @@ from experiment import consistency
 from experiment.attacks import of_settings
 from experiment.datasets.dataset import Dataset
 from experiment.errors import UserError
+from experiment.keys import Variant
 from experiment.record import Record
 from experiment.suite import Suite
 from experiment.verdicts import check_evaluates, read_verdicts
@@ -86,8 +87,8 @@ def leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any
             yield f"{path}{key}", value
 
 
-def collate(resolved: dict[str, Any], folder: Path) -> Results:
-    """Read every record of the suite `resolved` under `folder` (results/<suite>).
+def collate(suite: Suite, folder: Path) -> Results:
+    """Read every record of the suite under `folder` (results/<suite>).
 
     A record counts only if it was made as the suite says: a run by its specification, an attack by its settings.
     Raises UserError when no run has a usable training record; anything less is in `missing` and `problems`.
@@ -97,10 +98,9 @@ def collate(resolved: dict[str, Any], folder: Path) -> Results:
     epochs: list[pd.DataFrame] = []
     missing: list[str] = []
     problems: list[str] = []
-    suite = Suite.from_mapping(resolved)
     specs = {run.folder: run.spec for run in suite.runs()}
     settings = {attack: suite.attack(attack) for attack in suite.attacks}
-    for key, variant in _planned(resolved):
+    for key, variant in _planned(suite):
         place, identity = folder / key.folder, {"suite": suite.name, **key._asdict()}
         name = str(key) if len(suite.datasets) > 1 else f"{key.variant} seed {key.seed}"
         dataset, expected = suite.dataset(key.dataset), {"kind": "train", **identity, "spec": specs[key.folder]}
@@ -127,11 +127,11 @@ def collate(resolved: dict[str, Any], folder: Path) -> Results:
     return Results(records, runs, pd.concat(epochs) if epochs else pd.DataFrame(), missing, problems)
 
 
-def _planned(resolved: dict[str, Any]) -> Iterator[tuple[RunKey, dict[str, Any]]]:
-    for dataset in resolved["datasets"]:
-        for variant in resolved["variants"]:
-            for seed in resolved["seeds"]:
-                yield RunKey(dataset, variant["label"], seed), variant
+def _planned(suite: Suite) -> Iterator[tuple[RunKey, Variant]]:
+    for dataset in suite.datasets:
+        for variant in suite.variants:
+            for seed in suite.seeds:
+                yield RunKey(dataset, variant.label, seed), variant
 
 
 def _is_there(path: Path) -> bool:
@@ -191,14 +191,14 @@ def _read_epochs(path: Path, identity: Mapping[str, Any], problems: list[str]) -
 
 
 def _row(
-    train: Record, variant: Mapping[str, Any], attack: str, settings: Mapping[str, Any], evaluation: Record | None
+    train: Record, variant: Variant, attack: str, settings: Mapping[str, Any], evaluation: Record | None
 ) -> dict[str, Any]:
     """A row of the runs frame: one run under one attack."""
     found = evaluation or {"status": "missing", "flags": []}
     low, high = (None, None) if found.get("accuracy") is None else wilson_interval(found["correct"], found["images"])
     return {
         **{key: train[key] for key in ("dataset", "variant")},
-        **{"method": variant["method"], "rule": variant["steps"]["rule"], "base": variant.get("base")},
+        **{"method": variant.method, "rule": _rule(variant), "base": variant.base},
         **{key: train[key] for key in ("seed", "status", "status_epoch", "status_reason")},
         **{"attack": attack, "evaluation_status": found["status"], **_steps(settings)},
         **{key: found.get(key) for key in ("images", "correct", "accuracy")},
@@ -235,14 +235,9 @@ def _software(provenance: Mapping[str, Any] | None) -> dict[str, str | None]:
     }
 
 
-def attack_names(resolved: Mapping[str, Any]) -> list[str]:
-    """The suite's attacks, in the order of the tables' columns."""
-    return [attack["label"] for attack in resolved["evaluation"]["attacks"]]
-
-
-def headline_attack(resolved: Mapping[str, Any]) -> str:
+def headline_attack(suite: Suite) -> str:
     """The attack by which a suite is judged: autoattack, or else the suite's last."""
-    attacks = resolved["evaluation"]["attacks"]
+    attacks = suite.resolved["evaluation"]["attacks"]
     return next((attack for attack in attacks if attack["name"] == "autoattack"), attacks[-1])["label"]
 
 
@@ -256,12 +251,17 @@ class Identity(NamedTuple):
     rule: str
 
 
-def by_variant(resolved: Mapping[str, Any], runs: pd.DataFrame) -> Iterator[tuple[Identity, pd.DataFrame]]:
+def _rule(variant: Variant) -> str:
+    steps: Any = variant.steps  # of the rule that its `rule` names
+    return steps.rule
+
+
+def by_variant(suite: Suite, runs: pd.DataFrame) -> Iterator[tuple[Identity, pd.DataFrame]]:
     """Each data set and variant in the suite's order, with its rows (none where nothing was trained)."""
-    for dataset in resolved["datasets"]:
-        for variant in resolved["variants"]:
-            label = variant["label"]
-            identity = Identity(dataset, label, variant.get("base"), variant["method"], variant["steps"]["rule"])
+    for dataset in suite.datasets:
+        for variant in suite.variants:
+            label = variant.label
+            identity = Identity(dataset, label, variant.base, variant.method, _rule(variant))
             yield identity, runs[(runs["dataset"] == dataset) & (runs["variant"] == label)]
 
 

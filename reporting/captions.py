@@ -1,6 +1,7 @@
 """Sentences that say how the numbers of a suite came about: for captions, notes and titles."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -8,7 +9,8 @@ import pandas as pd
 from analysis.results import RUN, suspects
 from analysis.timing import disturbed
 from experiment.attacks import of_settings
-from experiment.suite import dataset_in
+from experiment.keys import Variant
+from experiment.suite import Suite
 
 NOTHING = "–"
 MARK = "†"  # beside seconds of which all were disturbed
@@ -18,14 +20,14 @@ OPEN_THREADS = "The suite leaves the number of CPU threads open; trained with an
 PUBLISHED_MPLUS = {"deat", "pgd"}  # methods under which M+ has been published, of those the suite has
 
 
-def is_mplus(variant: dict) -> bool:
+def is_mplus(variant: Variant) -> bool:
     """Whether the variant's steps follow M+, in any of its published forms."""
-    return variant["steps"]["rule"].startswith("mplus")
+    return variant.steps.rule.startswith("mplus")
 
 
-def changed(resolved: dict) -> str:
+def changed(suite: Suite) -> str:
     """What is compared with its base: "M+", or "the variant" in a suite where bases are of other variants too."""
-    return "M+" if all(is_mplus(variant) for variant in resolved["variants"] if variant.get("base")) else "the variant"
+    return "M+" if all(is_mplus(variant) for variant in suite.variants if variant.base) else "the variant"
 
 
 def spelled(attack: str) -> str:
@@ -45,40 +47,42 @@ def format_length(length: float, eps: float) -> str:
     return f"{multiple:.4g} eps" if math.isclose(multiple, round(multiple, 2), rel_tol=1e-9) else format_eps(length)
 
 
-def describe_protocol(resolved: dict, runs: pd.DataFrame) -> str:
-    """Data, network, threat model, training, seeds, hardware and arithmetic, and what is this suite's own."""
-    training, network, threat = resolved["training"], resolved["network"], resolved["threat"]
-    norm = {"linf": "L-inf", "l2": "L2"}.get(threat["norm"], threat["norm"])
-    seeds = resolved["seeds"]
+def describe_protocol(suite: Suite, runs: pd.DataFrame, datasets: Sequence[str] = ()) -> str:
+    """Data, network, threat model, training, seeds, hardware and arithmetic, and what is this suite's own.
+
+    datasets: those that it is said of; without them all of the suite's.
+    """
+    training, network, threat = suite.training, suite.network, suite.threat
+    norm = {"linf": "L-inf", "l2": "L2"}.get(threat.norm, threat.norm)
+    seeds = suite.seeds
     overrides = [
-        f"{variant['label']} has {', '.join(f'{key} {value}' for key, value in variant['training'].items())}"
-        for variant in resolved["variants"]
-        if variant["training"]
+        f"{variant.label} has {', '.join(f'{key} {value}' for key, value in variant.training.items())}"
+        for variant in suite.variants
+        if variant.training
     ]
-    mplus = dict.fromkeys(v["method"] for v in resolved["variants"] if is_mplus(v))
+    mplus = dict.fromkeys(v.method for v in suite.variants if is_mplus(v))
     own = [method for method in mplus if method not in PUBLISHED_MPLUS]
     trained = sorted(set((runs["hardware"] + ", in " + runs["precision"]).dropna()))
     sentences = [
-        f"Data: {', '.join(_with_augmentation(resolved, dataset) for dataset in resolved['datasets'])}.",
-        f"Network: {network['name']} ({network['activation']}).",
-        f"{norm} ball of eps = {format_eps(threat['eps'])}.",
-        f"{training['epochs']} epochs, batches of {training['batch_size']}, evaluated at "
-        f"{CHECKPOINTS[training['checkpoint']]}.",
+        f"Data: {', '.join(_with_augmentation(suite, dataset) for dataset in datasets or suite.datasets)}.",
+        f"Network: {network.name} ({network.activation}).",
+        f"{norm} ball of eps = {format_eps(threat.eps)}.",
+        f"{training.epochs} epochs, batches of {training.batch_size}, evaluated at {CHECKPOINTS[training.checkpoint]}.",
         *([f"Departures: {'; '.join(overrides)}."] if overrides else []),
         f"{len(seeds)} seed{'s' * (len(seeds) > 1)} ({', '.join(map(str, seeds))}).",
         f"Trained on {' and '.join(trained)}.",
-        *([OPEN_THREADS] if resolved["threads"] is None and any(" thread" in label for label in trained) else []),
+        *([OPEN_THREADS] if suite.threads is None and any(" thread" in label for label in trained) else []),
         *([f"M+ under {', '.join(own)} has no published definition; it is this suite's own."] if own else []),
     ]
     return " ".join(sentences)
 
 
-def _with_augmentation(resolved: dict, dataset: str) -> str:
+def _with_augmentation(suite: Suite, dataset: str) -> str:
     how = {"none": "not augmented", "crop": "random crops", "crop_flip": "random crops and flips"}
-    return f"{dataset} ({how[dataset_in(resolved, dataset).augmentation]})"
+    return f"{dataset} ({how[suite.dataset(dataset).augmentation]})"
 
 
-def describe_attacks(resolved: dict, runs: pd.DataFrame) -> str:
+def describe_attacks(suite: Suite, runs: pd.DataFrame) -> str:
     """How many test images each attack had, its steps and restarts, and what it is; ends in a full stop."""
     used = runs[runs["evaluation_status"] == "ok"]
     counts = {}
@@ -90,11 +94,11 @@ def describe_attacks(resolved: dict, runs: pd.DataFrame) -> str:
     shown = "; ".join(f"{dataset} {text}".strip() for dataset, text in counts.items())
     arithmetic = f", in {' and '.join(sorted(set(used['evaluation_precision'])))}" if shown else ""
     sentences = [f"Test images: {shown or 'none'}{arithmetic}."]
-    attacks = resolved["evaluation"]["attacks"]
-    if particulars := _particulars(attacks, resolved["threat"]["eps"]):
+    attacks = suite.resolved["evaluation"]["attacks"]
+    if particulars := _particulars(attacks, suite.threat.eps):
         sentences.append(f"{particulars}.")
     for attack in attacks:
-        if explained := _attack(attack, resolved["threat"]["eps"]).explained:
+        if explained := _attack(attack, suite.threat.eps).explained:
             sentences.append(f"{attack['label']}: {explained}.")
     return " ".join(sentences)
 

@@ -15,20 +15,20 @@ from reporting import plots, tables
 LINES_SHOWN = 20
 
 
-def report(resolved: dict, folder: Path) -> int:
+def report(suite: Suite, folder: Path) -> int:
     """Collate, write runs.csv, tables and plots into `folder`, and print the robustness table.
 
     Returns the exit status: 1 when a file could not be used, else 0. Raises UserError when there is nothing to collate.
     """
-    results = collate(resolved, folder)
+    results = collate(suite, folder)
     files = {"runs.csv": results.runs_csv().encode()}
-    built = tables.build(resolved, results.runs)
+    built = tables.build(suite, results.runs)
     files |= {f"tables/{name}": text.encode() for table in built for name, text in table.files().items()}
-    images = plots.draw(resolved, results.runs, results.epochs)
+    images = plots.draw(suite, results.runs, results.epochs)
     files |= {f"plots/{name}": image for name, image in images.items()}
     for name, content in files.items():
         write_atomically(folder / name, content)
-    for name in set(plots.file_names(resolved)) - set(images):
+    for name in set(plots.file_names(suite)) - set(images):
         (folder / "plots" / name).unlink(missing_ok=True)  # drawn from earlier records, it would contradict the tables
     robustness = built[0]
     print(f"{robustness.to_text()}\n")
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with reported("collate"):
         suite = Suite.load(options.suite)
-        return report(suite.resolved, options.results / suite.name)
+        return report(suite, options.results / suite.name)
 
 
 def _shortened(lines: list[str]) -> list[str]:

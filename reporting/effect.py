@@ -9,8 +9,9 @@ import pandas as pd
 from analysis.columns import NOT_COLLAPSED
 from analysis.effect import COSTS, Comparison, Difference, Effect, Ratio, effects
 from analysis.judgement import CHEAPER, DISAGREEING, Verdict
-from analysis.results import attack_names, headline_attack, suspects
+from analysis.results import headline_attack, suspects
 from analysis.statistics import MOST_SEEDS, CrossedMean
+from experiment.suite import Suite
 from reporting.captions import (
     MARK,
     NOTHING,
@@ -32,18 +33,18 @@ AGAINST = {  # what is joined by "but": one side gains what the other loses
 }
 
 
-def effect_table(resolved: dict[str, Any], runs: pd.DataFrame) -> Table:
+def effect_table(suite: Suite, runs: pd.DataFrame) -> Table:
     """Each variant that names a base against it, paired by seed and by image, with a verdict in words.
 
-    resolved, runs: as for `reporting.tables.build`.
+    suite, runs: as for `reporting.tables.build`.
     """
-    found, attack = effects(resolved, runs), headline_attack(resolved)
-    margin, several = resolved["evaluation"]["equivalence_margin"], len(resolved["seeds"]) > 1
-    lines, data, other = [], [], changed(resolved)
+    found, attack = effects(suite, runs), headline_attack(suite)
+    margin, several = suite.evaluation.equivalence_margin, len(suite.seeds) > 1
+    lines, data, other = [], [], changed(suite)
     for effect in found:
-        identity, planned, whole = effect.identity, len(resolved["seeds"]), effect.whole
+        identity, planned, whole = effect.identity, len(suite.seeds), effect.whole
         names = {"dataset": identity.dataset, "base": str(identity.base), "variant": identity.variant}
-        detail = {each: _in_detail(resolved, whole, each) for each in attack_names(resolved)} if several else {}
+        detail = {each: _in_detail(suite, whole, each) for each in suite.attacks} if several else {}
         cells = words(names) | {"pairs": count_of(whole.pairs, planned)} | _cells(whole, attack)
         said = verdict_text(whole.verdict, attack, margin, other)
         verdict = Cell(f"{said}{_in_doubt(effect, planned, other)}")
@@ -53,9 +54,9 @@ def effect_table(resolved: dict[str, Any], runs: pd.DataFrame) -> Table:
             cells = words(names | {"variant": f"{identity.variant}, not collapsed"}) | {"pairs": count_of(rest.pairs)}
             cells |= _cells(rest, attack) | {"verdict": Cell(verdict_text(rest.verdict, attack, margin, other))}
             lines.append(Line(identity.dataset, identity.variant, cells))
-        data.append(_data(resolved, effect))
-    caption, notes = _caption(resolved, runs, attack, margin), _notes(resolved, runs, found)
-    return make_table("effect", caption, notes, data, lines, attack_names(resolved))
+        data.append(_data(suite, effect))
+    caption, notes = _caption(suite, runs, attack, margin), _notes(suite, runs, found)
+    return make_table("effect", caption, notes, data, lines, suite.attacks)
 
 
 def verdict_text(verdict: Verdict, attack: str, margin: float, other: str) -> str:
@@ -133,34 +134,34 @@ def _difference(difference: Difference, pairs: int) -> Cell:
     return estimate(signed(summary.mean, 1), summary.mean, interval, summary.n, pairs)
 
 
-def _in_detail(resolved: dict[str, Any], compared: Comparison, attack: str) -> str:
+def _in_detail(suite: Suite, compared: Comparison, attack: str) -> str:
     """The mean with its interval, then a value for each of the suite's seeds."""
     difference = compared.accuracies[attack]
-    values = _listed(resolved, difference.by_seed, lambda value: signed(value, 1))
+    values = _listed(suite, difference.by_seed, lambda value: signed(value, 1))
     return f"{_difference(difference, compared.pairs)}: {values}"
 
 
-def _listed(resolved: dict[str, Any], by_seed: dict[int, Any], text: Any) -> str:
+def _listed(suite: Suite, by_seed: dict[int, Any], text: Any) -> str:
     """ "+0.5; –; −1.1": a text for each of the suite's seeds."""
-    return "; ".join(text(by_seed[seed]) if seed in by_seed else NOTHING for seed in resolved["seeds"])
+    return "; ".join(text(by_seed[seed]) if seed in by_seed else NOTHING for seed in suite.seeds)
 
 
-def _data(resolved: dict[str, Any], effect: Effect) -> dict[str, Any]:
+def _data(suite: Suite, effect: Effect) -> dict[str, Any]:
     """The line of effect.csv."""
-    attack, margin = headline_attack(resolved), resolved["evaluation"]["equivalence_margin"]
+    attack, margin = headline_attack(suite), suite.evaluation.equivalence_margin
     row = effect.identity._asdict() | {"n": effect.whole.pairs, "missing": effect.missing}
     row |= {"diverged": effect.diverged, "collapsed": effect.collapsed}
     for compared, suffix in ((effect.whole, ""), (effect.not_collapsed, NOT_COLLAPSED)):
         verdict = compared.verdict
-        row[f"verdict{suffix}"] = verdict_text(verdict, attack, margin, changed(resolved))
+        row[f"verdict{suffix}"] = verdict_text(verdict, attack, margin, changed(suite))
         row[f"cost_verdict{suffix}"] = verdict.cost
         row |= {f"robustness_verdict{suffix}": verdict.robustness}
         row |= {} if suffix else {"headline": attack, "margin_points": margin}
         row |= {f"{name}{suffix}": value for name, value in _numbers(compared).items()}
     for each, found in effect.discordances.items():
-        row[f"{each}_only_base"] = _listed(resolved, found, lambda test: str(test.only_first))
-        row[f"{each}_only_variant"] = _listed(resolved, found, lambda test: str(test.only_second))
-        row[f"{each}_mcnemar_p"] = _listed(resolved, found, lambda test: f"{test.p_value:.3g}")
+        row[f"{each}_only_base"] = _listed(suite, found, lambda test: str(test.only_first))
+        row[f"{each}_only_variant"] = _listed(suite, found, lambda test: str(test.only_second))
+        row[f"{each}_mcnemar_p"] = _listed(suite, found, lambda test: f"{test.p_value:.3g}")
     return row
 
 
@@ -182,11 +183,11 @@ def _numbers(compared: Comparison) -> dict[str, Any]:
     return row
 
 
-def _caption(resolved: dict[str, Any], runs: pd.DataFrame, attack: str, margin: float) -> list[str]:
-    other = changed(resolved)
+def _caption(suite: Suite, runs: pd.DataFrame, attack: str, margin: float) -> list[str]:
+    other = changed(suite)
     return [
         f"What {other} changes, base and {other} paired by seed and by image.",
-        describe_protocol(resolved, runs),
+        describe_protocol(suite, runs),
         f"Less compute, fewer passes and faster: base divided by {other}, geometric mean over seeds [95 % t interval "
         "on the log scale, where seeds differ]; the time only where both ran on the same hardware, undisturbed by "
         "other work.",
@@ -200,15 +201,15 @@ def _caption(resolved: dict[str, Any], runs: pd.DataFrame, attack: str, margin: 
         "verdict is corrected for their number.",
         "effect.csv has the other attacks, intervals over seeds alone, p values and, seed by seed, McNemar's exact "
         "test.",
-        describe_attacks(resolved, runs),
+        describe_attacks(suite, runs),
     ]
 
 
-def _notes(resolved: dict[str, Any], runs: pd.DataFrame, found: list[Effect]) -> list[str]:
+def _notes(suite: Suite, runs: pd.DataFrame, found: list[Effect]) -> list[str]:
     if not found:
         return ["No variant of this suite names a base."]
     notes = [
-        f"A seed whose base or {changed(resolved)} run is missing or diverged is no pair; effect.csv counts both.",
+        f"A seed whose base or {changed(suite)} run is missing or diverged is no pair; effect.csv counts both.",
         *disagreements(found),
     ]
     if len(suspects(runs)):

@@ -109,7 +109,7 @@ def make(suite: Suite, dataset: str, folder: Path) -> Path:
     if dataset not in suite.datasets:
         raise UserError(f"suite {suite.name} has no data set {dataset!r}; it has {', '.join(suite.datasets)}")
     attack = attack_shown(suite)
-    choices = choose(suite.resolved, _runs(folder / "runs.csv", dataset), folder / dataset)
+    choices = choose(suite, _runs(folder / "runs.csv", dataset), folder / dataset)
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(RC)
@@ -122,7 +122,7 @@ def make(suite: Suite, dataset: str, folder: Path) -> Path:
             seen = sample(*suite.load_split(dataset, "test"), broken)
             shown = [attacked(suite, dataset, choice, attack, seen, folder / dataset) for choice in choices]
             names = suite.dataset(dataset).class_names
-            figure = draw(shown, seen, names, suite.resolved["threat"]["eps"])
+            figure = draw(shown, seen, names, suite.threat.eps)
             caption, alt = describe(suite, dataset, attack, seen, shown), describe_predictions(seen, shown, names)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata=FORMATS["png"])
@@ -149,18 +149,18 @@ def attack_shown(suite: Suite) -> str | None:
     return next((label for label in labels if names[label].startswith("pgd-")), labels[0] if labels else None)
 
 
-def choose(resolved: dict, runs: pd.DataFrame, folder: Path) -> list[Choice]:
+def choose(suite: Suite, runs: pd.DataFrame, folder: Path) -> list[Choice]:
     """Up to three variants, in the suite's order: the most accurate, its like with or without M+, the cheapest.
 
     Accurate: under the headline attack, in the mean of the seeds that did not diverge. Cheap: in compute. Each is shown
     by its run of the suite's first seed that did not diverge and whose weights are in `folder` (results/<suite>/<data
     set>); a variant without one is not chosen.
     """
-    attack, there = headline_attack(resolved), {}
-    for variant in resolved["variants"]:
-        label = variant["label"]
+    attack, there = headline_attack(suite), {}
+    for variant in suite.variants:
+        label = variant.label
         rows = runs[(runs["variant"] == label) & (runs["status"] != "diverged")]
-        for seed in resolved["seeds"]:
+        for seed in suite.seeds:
             run = rows[rows["seed"] == seed]
             if len(run) and (folder / label / f"seed{seed}" / "model.safetensors").exists():
                 accuracy = rows.loc[rows["attack"] == attack, "accuracy"].mean()

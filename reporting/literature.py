@@ -10,7 +10,7 @@ from analysis.published import Match, differences, matches, read_published
 from analysis.results import RUN
 from analysis.statistics import Summary, paired_interval, summarize
 from analysis.timing import timed
-from experiment.suite import dataset_in
+from experiment.suite import Suite
 from reporting.captions import MARK, NOTHING, SPREAD, describe_protocol, describe_runs, describe_sources, left_out
 from reporting.formatting import Cell, Line, Table, make_table, mean_of, signed, words
 
@@ -18,20 +18,20 @@ COSTS = {"passes": ("passes", 1.0), "minutes": ("seconds", 1 / 60)}  # column of
 NONE = "No published number that we know of is of a method, data set, network, ball and attack of this suite."
 
 
-def literature(resolved: dict, runs: pd.DataFrame) -> Table:
+def literature(suite: Suite, runs: pd.DataFrame) -> Table:
     """A line for every attack and cost that a variant and a published run of the same have in common.
 
-    resolved, runs: as for `reporting.tables.build`. Raises UserError where published.csv cannot be used.
+    suite, runs: as for `reporting.tables.build`. Raises UserError where published.csv cannot be used.
     """
     data, lines, letters, titles, matched = [], [], {}, {}, set()
-    for match in matches(resolved, runs, *read_published()):
+    for match in matches(suite, runs, *read_published()):
         matched.add((match.identity.dataset, match.identity.variant))
-        differ = differences(resolved, match)
+        differ = differences(suite, match)
         for found in [*_lines(match, "all"), *_lines(match, "not collapsed")]:
-            phrases = [*differ, *_of_quantity(resolved, match, found)]
+            phrases = [*differ, *_of_quantity(suite, match, found)]
             data.append({**match.identity._asdict(), **found, "differs": "; ".join(phrases)})
             marks = ", ".join(_letter(i) for i in sorted(letters.setdefault(each, len(letters)) for each in phrases))
-            cells = _cells(resolved, data[-1], marks)
+            cells = _cells(suite, data[-1], marks)
             lines.append(Line(match.identity.dataset, match.identity.variant, cells))
             seeds = match.source["seeds"]
             titles[found["source"]] = f"{match.source['title']} {match.source['url']}, {seeds} seed{'s' * (seeds > 1)}."
@@ -39,14 +39,14 @@ def literature(resolved: dict, runs: pd.DataFrame) -> Table:
         return make_table("literature", [NONE], [], [], [])
     notes = [f"{_letter(index)}: {phrase}." for phrase, index in letters.items()]
     notes += [f"{source}: {title}" for source, title in titles.items()]
-    return make_table("literature", _caption(resolved, runs), notes + _notes(resolved, runs, matched), data, lines)
+    return make_table("literature", _caption(suite, runs), notes + _notes(suite, runs, matched), data, lines)
 
 
-def _notes(resolved: dict, runs: pd.DataFrame, matched: set[tuple[str, str]]) -> list[str]:
+def _notes(suite: Suite, runs: pd.DataFrame, matched: set[tuple[str, str]]) -> list[str]:
     """What is to be said of ours: variants without a counterpart, runs that failed, records of different sources."""
     notes = []
-    for dataset in resolved["datasets"]:
-        rest = [v["label"] for v in resolved["variants"] if (dataset, v["label"]) not in matched]
+    for dataset in suite.datasets:
+        rest = [v.label for v in suite.variants if (dataset, v.label) not in matched]
         notes += [f"Without a published counterpart on {dataset}: {', '.join(rest)}."] if rest else []
     used = runs[[pair in matched for pair in zip(runs["dataset"], runs["variant"], strict=True)]]
     for status, where in (("collapsed", "left out of the lines that say so"), ("diverged", "in no mean")):
@@ -55,12 +55,12 @@ def _notes(resolved: dict, runs: pd.DataFrame, matched: set[tuple[str, str]]) ->
     return notes + left_out(used) + describe_sources(used)
 
 
-def _caption(resolved: dict, runs: pd.DataFrame) -> list[str]:
+def _caption(suite: Suite, runs: pd.DataFrame) -> list[str]:
     return [
         "Ours beside published numbers for the same method, data set, network, ball and attack; accuracy in % on test "
         "images.",
         SPREAD,
-        describe_protocol(resolved, runs),
+        describe_protocol(suite, runs),
         "Difference: ours minus published, in points; the 95 % t interval over our seeds is in literature.csv and, in "
         "brackets, in literature.md, and takes the published number as exact.",
         "Minutes are each on their own hardware and give no speed-up.",
@@ -101,26 +101,24 @@ def _ours(values: pd.Series) -> dict:
     return {"n": n, "ours_mean": mean, "ours_std": std}
 
 
-def _of_quantity(resolved: dict, match: Match, line: dict) -> list[str]:
+def _of_quantity(suite: Suite, match: Match, line: dict) -> list[str]:
     """What differs in a line's own number: the published hardware, or our use of the attack."""
     if line["quantity"] in COSTS:
         busy = [f"all of ours timed beside other work ({MARK})"] if (match.ours["disturbed"] != "").all() else []
         return [f"hardware {line['published_hardware']}", *busy] if line["quantity"] == "minutes" else []
-    settings = next(a for a in resolved["evaluation"]["attacks"] if a["label"] == line["quantity"])
+    settings = next(a for a in suite.resolved["evaluation"]["attacks"] if a["label"] == line["quantity"])
     images = match.ours.loc[match.ours["attack"] == line["quantity"], "images"].max()
-    all_images = dataset_in(resolved, match.identity.dataset).test_images
+    all_images = suite.dataset(match.identity.dataset).test_images
     found = [f"our {line['quantity']} on {images} of {all_images} test images"] if images < all_images else []
     if line["quantity"].startswith(("pgd-", "margin-")):
         if settings["restarts"] > 1:
             found.append(f"our {line['quantity']} has {settings['restarts']} restarts")
-        if not math.isclose(settings["step_size"], resolved["threat"]["eps"] / 4):
-            found.append(
-                f"our {line['quantity']} has steps of {settings['step_size'] / resolved['threat']['eps']:g} eps"
-            )
+        if not math.isclose(settings["step_size"], suite.threat.eps / 4):
+            found.append(f"our {line['quantity']} has steps of {settings['step_size'] / suite.threat.eps:g} eps")
     return found
 
 
-def _cells(resolved: dict, line: dict, marks: str) -> dict[str, Cell]:
+def _cells(suite: Suite, line: dict, marks: str) -> dict[str, Cell]:
     """What is shown of a line of the CSV."""
     variant = line["variant"] + (", not collapsed" if line["counted"] == "not collapsed" else "")
     names = words({"dataset": line["dataset"], "variant": variant, "quantity": line["quantity"]})
@@ -129,7 +127,7 @@ def _cells(resolved: dict, line: dict, marks: str) -> dict[str, Cell]:
     interval = "" if math.isnan(low) else f"[{signed(low, 1)}, {signed(high, 1)}]"
     return {
         **names,
-        "ours": mean_of(ours, 1, len(resolved["seeds"])),
+        "ours": mean_of(ours, 1, len(suite.seeds)),
         "published": Cell(f"{line['published']:g}" if cost else f"{line['published']:.2f}", line["published"]),
         "difference": Cell(NOTHING if cost else signed(line["difference"], 1), line["difference"], interval),
         **words({"source": line["source"], "differs": marks}),

@@ -20,7 +20,7 @@ import jinja2
 import pandas as pd
 import yaml
 
-from analysis.results import RUN, Results, attack_names, collate
+from analysis.results import RUN, Results, collate
 from experiment.errors import UserError, reported
 from experiment.files import write_atomically
 from experiment.suite import ROOT, Suite
@@ -42,19 +42,19 @@ SECTIONS = [
 RUN_COSTS = ("seconds", "compute", "passes")
 
 
-def write(resolved: dict[str, Any], folder: Path) -> Path:
+def write(suite: Suite, folder: Path) -> Path:
     """Write report.html into `folder` (results/<suite>), from the records, plots and examples in it; returns its path.
 
     Raises UserError when no run of the suite has a usable training record, or the text of examples cannot be read.
     """
     path = folder / "report.html"
-    write_atomically(path, render(resolved, folder).encode())
+    write_atomically(path, render(suite, folder).encode())
     return path
 
 
-def render(resolved: dict[str, Any], folder: Path) -> str:
+def render(suite: Suite, folder: Path) -> str:
     """The page as HTML; see `write`."""
-    results = collate(resolved, folder)
+    results = collate(suite, folder)
     runs, pages = results.runs, run_pages.pages(results)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("reporting"),
@@ -64,21 +64,21 @@ def render(resolved: dict[str, Any], folder: Path) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2").render(
-        suite=resolved["suite"],
+        suite=suite.name,
         missing=results.missing,
         problems=[problem.replace(f"{folder}{os.sep}", "") for problem in results.problems],
-        status=_status(resolved, results),
-        summary=summary(resolved, runs),
-        sections=_sections(resolved, results, folder),
-        examples=list(_examples(resolved, folder)),
-        runs_table=_runs_table(resolved, runs),
+        status=_status(suite, results),
+        summary=summary(suite, runs),
+        sections=_sections(suite, results, folder),
+        examples=list(_examples(suite, folder)),
+        runs_table=_runs_table(suite, runs),
         pages=pages,
-        protocol=describe_protocol(resolved, runs),
-        remarks=[describe_attacks(resolved, runs), *describe_sources(runs)],
+        protocol=describe_protocol(suite, runs),
+        remarks=[describe_attacks(suite, runs), *describe_sources(runs)],
         hardware=_hardware(runs),
         citation=_citation(),
         commits=Counter(page.commit for page in pages),
-        command=_command(resolved),
+        command=_command(suite),
         table_widget=_table_widget(),
     )
 
@@ -121,7 +121,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with reported("report"):
         suite = Suite.load(options.suite)
-        print(f"Report: {os.path.relpath(write(suite.resolved, options.results / suite.name))}")
+        print(f"Report: {os.path.relpath(write(suite, options.results / suite.name))}")
 
 
 def _is_numeric(cells: Sequence[Cell]) -> bool:
@@ -134,11 +134,11 @@ def _key(cell: Cell) -> str:
     return "" if cell.number is None or math.isnan(cell.number) else f"{cell.number:.10g}"
 
 
-def _status(resolved: dict[str, Any], results: Results) -> list[tuple[str, str, bool]]:
+def _status(suite: Suite, results: Results) -> list[tuple[str, str, bool]]:
     """What to know before any number: a count, its words, and whether a reader should look into it."""
     runs, trained = results.runs, results.runs.drop_duplicates(RUN)
-    planned = len(resolved["datasets"]) * len(resolved["variants"]) * len(resolved["seeds"])
-    evaluated, attacks = int((runs["evaluation_status"] != "missing").sum()), planned * len(attack_names(resolved))
+    planned = len(suite.datasets) * len(suite.variants) * len(suite.seeds)
+    evaluated, attacks = int((runs["evaluation_status"] != "missing").sum()), planned * len(suite.attacks)
     doubts = {
         "collapsed": int((trained["status"] == "collapsed").sum()),
         "diverged": int((trained["status"] == "diverged").sum()),
@@ -152,10 +152,10 @@ def _status(resolved: dict[str, Any], results: Results) -> list[tuple[str, str, 
     ]
 
 
-def _sections(resolved: dict[str, Any], results: Results, folder: Path) -> list[dict[str, Any]]:
+def _sections(suite: Suite, results: Results, folder: Path) -> list[dict[str, Any]]:
     """Tables and plots under the question that they answer; those that no section asks for have one of their own."""
-    built = {table.name: table for table in tables.build(resolved, results.runs)}
-    texts = plots.texts(resolved, results.runs, results.epochs)
+    built = {table.name: table for table in tables.build(suite, results.runs)}
+    texts = plots.texts(suite, results.runs, results.epochs)
     paths = {stem: folder / "plots" / f"{stem}.svg" for stem in texts}
     drawn = {stem: text for stem, text in texts.items() if paths[stem].exists()}
     sections = []
@@ -175,9 +175,9 @@ def _picture(path: Path, kind: str, text: PlotText) -> dict[str, Any]:
     return {"source": f"data:image/{kind};base64,{content}", "text": text}
 
 
-def _examples(resolved: dict[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
+def _examples(suite: Suite, folder: Path) -> Iterator[dict[str, Any]]:
     """The examples of adversarial images of each data set that has one."""
-    for dataset in resolved["datasets"]:
+    for dataset in suite.datasets:
         image, text = (folder / "examples" / f"{dataset}.{extension}" for extension in ("png", "json"))
         if image.exists() and text.exists():
             try:
@@ -190,26 +190,26 @@ def _examples(resolved: dict[str, Any], folder: Path) -> Iterator[dict[str, Any]
             yield _picture(image, "png", words)
 
 
-def _runs_table(resolved: dict[str, Any], runs: pd.DataFrame) -> dict[str, Any]:
+def _runs_table(suite: Suite, runs: pd.DataFrame) -> dict[str, Any]:
     """A line for every run that the suite asks for, trained or not."""
     lines, links, names = [], {}, {}
     known = dict(list(runs.groupby(RUN, sort=False)))
-    several = len(resolved["datasets"]) > 1
-    for dataset in resolved["datasets"]:
-        for label in (variant["label"] for variant in resolved["variants"]):
+    several = len(suite.datasets) > 1
+    for dataset in suite.datasets:
+        for label in (variant.label for variant in suite.variants):
             names[len(lines)] = _runs_of(dataset, label)
-            for seed in resolved["seeds"]:
+            for seed in suite.seeds:
                 line = words({"dataset": dataset} if several else {}) | words({"variant": label})
                 line |= {"seed": count_of(seed)}
                 if (dataset, label, seed) in known:
                     links[len(lines), "variant"] = f"#{run_pages.name(dataset, label, seed)}"
-                lines.append(line | _outcome(resolved, known.get((dataset, label, seed))))
+                lines.append(line | _outcome(suite, known.get((dataset, label, seed))))
     return sortable(list(lines[0]), lines, links, names)
 
 
-def _outcome(resolved: dict[str, Any], rows: pd.DataFrame | None) -> dict[str, Cell]:
+def _outcome(suite: Suite, rows: pd.DataFrame | None) -> dict[str, Cell]:
     """How a run ended: its status, accuracies in %, and cost."""
-    attacks = attack_names(resolved)
+    attacks = suite.attacks
     if rows is None:
         return words({"status": "not trained"} | dict.fromkeys([*attacks, *RUN_COSTS], NOTHING))
     run = rows.iloc[0]
@@ -257,9 +257,9 @@ def _citation() -> dict[str, Any]:
     return {"text": text, "bibtex": f"@software{{efficient_adversarial_training,\n{bibtex}\n}}", "note": cff["message"]}
 
 
-def _command(resolved: dict[str, Any]) -> str:
+def _command(suite: Suite) -> str:
     """What makes these results again, as far as the suite's file is where the suites are."""
-    file = f"configs/{resolved['suite']}.yaml"
+    file = f"configs/{suite.name}.yaml"
     return f"snakemake --cores all --configfile {shlex.quote(file)}"
 
 

@@ -36,11 +36,11 @@ def section(reference: Path, link: str) -> str:
 
     link: of `reference`, from README.md. Raises UserError where there is no record.
     """
-    resolved = Suite.load(ROOT / "configs" / f"{SUITE}.yaml").resolved
-    results = collate(resolved, reference)
+    suite = Suite.load(ROOT / "configs" / f"{SUITE}.yaml")
+    results = collate(suite, reference)
     provenance = next(iter(results.records.values())).train["provenance"]
     hardware, packages = escape_markdown(provenance["hardware"]["label"]), provenance["packages"]
-    built = {table.name: table for table in tables.build(resolved, results.runs)}
+    built = {table.name: table for table in tables.build(suite, results.runs)}
     front, training = f"{link}/plots/accuracy_vs_compute.png", f"{link}/plots/training.png"
     return "\n\n".join(
         [

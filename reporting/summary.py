@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from statistics import median
-from typing import Any
 
 import pandas as pd
 
@@ -11,6 +10,7 @@ from analysis.judgement import DISAGREEING
 from analysis.pareto import standings
 from analysis.results import RUN, headline_attack, suspects
 from analysis.timing import disturbed
+from experiment.suite import Suite
 from reporting.captions import changed, describe_runs
 from reporting.formatting import signed
 
@@ -26,36 +26,36 @@ PHRASES = {  # by the verdict on accuracy
 }
 
 
-def summary(resolved: dict[str, Any], runs: pd.DataFrame) -> list[str]:
+def summary(suite: Suite, runs: pd.DataFrame) -> list[str]:
     """Three sentences in plain text: what M+ changes, which variants are on the front, what must not be read into it.
 
-    resolved, runs: as for `reporting.tables.build`.
+    suite, runs: as for `reporting.tables.build`.
     """
-    found = effects(resolved, runs)
-    return [_effects(resolved, found), _front(resolved, runs), _doubts(resolved, runs, found)]
+    found = effects(suite, runs)
+    return [_effects(suite, found), _front(suite, runs), _doubts(suite, runs, found)]
 
 
-def _effects(resolved: dict[str, Any], found: list[Effect]) -> str:
+def _effects(suite: Suite, found: list[Effect]) -> str:
     if not found:
         return "No variant of this suite names a base, so that it does not say what M+ changes."
-    where = f"On {_listed(resolved['datasets'])}"
+    where = f"On {_listed(suite.datasets)}"
     if not any(effect.whole.pairs for effect in found):
         return f"{where}, no M+ variant and its base are a pair of finished runs, so that nothing is compared."
-    attack, margin = headline_attack(resolved), resolved["evaluation"]["equivalence_margin"]
+    attack, margin = headline_attack(suite), suite.evaluation.equivalence_margin
     phrases = []
     for verdict, phrase in PHRASES.items():
         ours = [effect for effect in found if effect.whole.verdict.robustness == verdict]
         if ours:
             means = sorted(effect.whole.accuracies[attack].summary.mean for effect in ours)
             words = {"points": f"{_range(signed(mean, 1) for mean in means)} points"}
-            words |= {"margin": f"{margin:g} point{'s' * (margin != 1)}", "names": _names(resolved, ours)}
+            words |= {"margin": f"{margin:g} point{'s' * (margin != 1)}", "names": _names(suite, ours)}
             phrases.append(phrase.format(**words, is_are="are" if len(ours) > 1 else "is"))
     against = [effect for effect in found if effect.whole.verdict.cost in DISAGREEING]
-    contrary = f"; compute and seconds disagree on {_names(resolved, against)}" if against else ""
-    return f"{where}, {_savings(resolved, found)}{contrary}; under {attack}, {'; '.join(phrases)}."
+    contrary = f"; compute and seconds disagree on {_names(suite, against)}" if against else ""
+    return f"{where}, {_savings(suite, found)}{contrary}; under {attack}, {'; '.join(phrases)}."
 
 
-def _savings(resolved: dict[str, Any], found: list[Effect]) -> str:
+def _savings(suite: Suite, found: list[Effect]) -> str:
     """ "M+ saves compute in 4 of 5 comparisons (1.2 to 2.0 times less, 3 of them 1.1 to 1.8 times faster)"."""
     cheaper = [effect.whole for effect in found if effect.whole.verdict.cost.startswith("cheaper")]
     faster = [each for each in cheaper if each.verdict.cost == "cheaper" and not each.disturbed]
@@ -64,32 +64,32 @@ def _savings(resolved: dict[str, Any], found: list[Effect]) -> str:
     of = f"{len(times)} of them " if len(times) < len(cheaper) else ""
     sizes = [f"{_range(f'{value:.1f}' for value in less)} times less"] if less else []
     sizes += [f"{of}{_range(f'{value:.1f}' for value in times)} times faster"] if times else []
-    said = f"{changed(resolved)} saves compute in {len(cheaper)} of {_counted(len(found), 'comparison')}"
+    said = f"{changed(suite)} saves compute in {len(cheaper)} of {_counted(len(found), 'comparison')}"
     return said + (f" ({', '.join(sizes)})" if sizes else "")
 
 
-def _front(resolved: dict[str, Any], runs: pd.DataFrame) -> str:
-    attack, parts = headline_attack(resolved), []
+def _front(suite: Suite, runs: pd.DataFrame) -> str:
+    attack, parts = headline_attack(suite), []
     for dataset, rows in runs[runs["attack"] == attack].groupby("dataset", sort=False):
-        found = standings(resolved, rows, "compute")
+        found = standings(suite, rows, "compute")
         best = found[found["front"]].sort_values("cost")
         if len(best):
             shown = best if len(best) <= NAMED else best.iloc[[0, -1]]
             points = [f"{row.Index} ({row.percent:.1f} % for {row.cost:.3g} epochs)" for row in shown.itertuples()]
             if len(best) > NAMED:
                 points.insert(1, f"{len(best) - 2} between them")
-            parts.append(_listed(points) + (f" on {dataset}" if len(resolved["datasets"]) > 1 else ""))
+            parts.append(_listed(points) + (f" on {dataset}" if len(suite.datasets) > 1 else ""))
     if not parts:
         return f"No variant has all its runs sound and evaluated by {attack}, so that there is no front to speak of."
-    unsure = " (neighbours may change places)" if len(resolved["variants"]) > 1 else ""
+    unsure = " (neighbours may change places)" if len(suite.variants) > 1 else ""
     return f"On the front of mean {attack} accuracy against compute in ordinary epochs{unsure}: {'; '.join(parts)}."
 
 
-def _doubts(resolved: dict[str, Any], runs: pd.DataFrame, found: list[Effect]) -> str:
-    attack, seeds = headline_attack(resolved), len(resolved["seeds"])
+def _doubts(suite: Suite, runs: pd.DataFrame, found: list[Effect]) -> str:
+    attack, seeds = headline_attack(suite), len(suite.seeds)
     attacked = runs[(runs["attack"] == attack) & (runs["evaluation_status"] == "ok")]
     counts = " or ".join(f"{count:,}" for count in sorted(attacked["images"].unique())) or "no"
-    doubts = [f"All of this rests on {_seeds(resolved, attacked)} and {counts} test images"]
+    doubts = [f"All of this rests on {_seeds(suite, attacked)} and {counts} test images"]
     judged = [effect.whole.accuracies[attack] for effect in found if effect.whole.verdict.robustness != "collapsed"]
     widths = [high - low for low, high in (difference.interval for difference in judged) if low == low]
     if widths:
@@ -108,7 +108,7 @@ def _doubts(resolved: dict[str, Any], runs: pd.DataFrame, found: list[Effect]) -
             f"{count} of {_counted(len(trained), 'run')} {'were' if count > 1 else 'was'} timed on a machine busy with "
             f"other work, and no speed-up is claimed from {'them' if count > 1 else 'it'}"
         )
-    if count := len(resolved["datasets"]) * len(resolved["variants"]) * seeds - len(trained):
+    if count := len(suite.datasets) * len(suite.variants) * seeds - len(trained):
         doubts.append(f"{_counted(count, 'run')} {'are' if count > 1 else 'is'} missing")
     if count := int((runs["evaluation_status"] == "missing").sum()):
         doubts.append(f"{_counted(count, 'evaluation')} {'are' if count > 1 else 'is'} missing")
@@ -120,18 +120,18 @@ def _doubts(resolved: dict[str, Any], runs: pd.DataFrame, found: list[Effect]) -
     return "; ".join(doubts) + "."
 
 
-def _seeds(resolved: dict[str, Any], attacked: pd.DataFrame) -> str:
+def _seeds(suite: Suite, attacked: pd.DataFrame) -> str:
     """ "3 seeds", or "1 to 3 seeds" where not all variants were attacked at as many."""
     found = attacked.groupby(["dataset", "variant"])["seed"].nunique().tolist()
-    found += [0] * (len(resolved["datasets"]) * len(resolved["variants"]) - len(found))
+    found += [0] * (len(suite.datasets) * len(suite.variants) - len(found))
     least, most = min(found), max(found)
     if not most:
         return "no seed"
     return _counted(most, "seed") if least == most else f"{least} to {_counted(most, 'seed')}"
 
 
-def _names(resolved: dict[str, Any], found: list[Effect]) -> str:
-    several = len(resolved["datasets"]) > 1
+def _names(suite: Suite, found: list[Effect]) -> str:
+    several = len(suite.datasets) > 1
     names = [f"{e.identity.variant} on {e.identity.dataset}" if several else e.identity.variant for e in found]
     return _listed(names) if len(names) <= NAMED else f"{len(names)} comparisons"
 

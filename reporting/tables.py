@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import pandas as pd
 
 from analysis.columns import NOT_COLLAPSED
 from analysis.ranking import best_variants
-from analysis.results import RUN, attack_names, by_variant, suspects
+from analysis.results import RUN, by_variant, suspects
 from analysis.statistics import Summary, summarize
 from analysis.timing import disturbed, timed
+from experiment.suite import Suite
 from reporting.captions import (
     MARK,
     NOTHING,
@@ -48,25 +48,25 @@ ABOUT_COSTS = [
 ]
 
 
-def build(resolved: dict[str, Any], runs: pd.DataFrame) -> list[Table]:
+def build(suite: Suite, runs: pd.DataFrame) -> list[Table]:
     """The tables of a suite: robustness, cost, effect (no lines where no variant names a base) and literature.
 
-    resolved: the suite with every default filled in; runs: the frame `analysis.results.collate` makes, not empty.
+    runs: the frame `analysis.results.collate` makes, not empty.
     """
-    return [make(resolved, runs) for make in (_robustness, _cost, effect_table, literature)]
+    return [make(suite, runs) for make in (_robustness, _cost, effect_table, literature)]
 
 
-def _robustness(resolved: dict[str, Any], runs: pd.DataFrame) -> Table:
-    planned, data, lines, best = len(resolved["seeds"]), [], [], best_variants(runs)
+def _robustness(suite: Suite, runs: pd.DataFrame) -> Table:
+    planned, data, lines, best = len(suite.seeds), [], [], best_variants(runs)
     columns = ["collapsed", "diverged", "suspect"] if len(suspects(runs)) else ["collapsed", "diverged"]
-    for identity, rows in by_variant(resolved, runs):
+    for identity, rows in by_variant(suite, runs):
         states = rows.drop_duplicates(RUN)["status"]
         counts = {status: int((states == status).sum()) for status in ("collapsed", "diverged")}
         counts["suspect"] = len(suspects(rows))
         valid = len(states) - counts["diverged"]
         healthy = rows[rows["status"] == "ok"] if counts["collapsed"] else rows[:0]
-        means, healthy_means = _accuracies(resolved, rows), _accuracies(resolved, healthy)
-        by_seed = _by_seed(resolved, rows)
+        means, healthy_means = _accuracies(suite, rows), _accuracies(suite, healthy)
+        by_seed = _by_seed(suite, rows)
         data.append(identity._asdict() | {"planned": planned, "runs": len(states)} | counts)
         for found, suffix in ((means, ""), (healthy_means, NOT_COLLAPSED)):
             data[-1] |= numbers({f"{attack}_percent": mean for attack, mean in found.items()}, suffix)
@@ -86,11 +86,11 @@ def _robustness(resolved: dict[str, Any], runs: pd.DataFrame) -> Table:
     caption = [
         "Robustness: accuracy in % on test images (runs.csv has each run's 95 % Wilson interval).",
         SPREAD,
-        describe_protocol(resolved, runs),
-        describe_attacks(resolved, runs),
+        describe_protocol(suite, runs),
+        describe_attacks(suite, runs),
         *([BOLD] if best else []),
     ]
-    return make_table("robustness", caption, _doubts(runs), data, lines, attack_names(resolved))
+    return make_table("robustness", caption, _doubts(runs), data, lines, suite.attacks)
 
 
 def _doubts(runs: pd.DataFrame) -> list[str]:
@@ -107,9 +107,9 @@ def _doubts(runs: pd.DataFrame) -> list[str]:
     return [*notes, *describe_suspects(runs), *describe_sources(runs)]
 
 
-def _cost(resolved: dict[str, Any], runs: pd.DataFrame) -> Table:
+def _cost(suite: Suite, runs: pd.DataFrame) -> Table:
     data, found = [], []
-    for identity, rows in by_variant(resolved, runs):
+    for identity, rows in by_variant(suite, runs):
         for hardware, group in rows.drop_duplicates(RUN).groupby("hardware"):
             used = group[group["status"] != "diverged"]
             quiet, hurt = timed(used), len(disturbed(used))
@@ -132,7 +132,7 @@ def _cost(resolved: dict[str, Any], runs: pd.DataFrame) -> Table:
             mark = MARK if marked else ""
             cells[head] = mean_of(_in_unit(costs[cost], cost), digits[cost], counts["n"], mark)
         lines.append(Line(row["dataset"], row["variant"], cells))
-    caption = ["Training cost.", SPREAD, describe_protocol(resolved, runs), *ABOUT_COSTS]
+    caption = ["Training cost.", SPREAD, describe_protocol(suite, runs), *ABOUT_COSTS]
     caption.append(f"Peak memory: of the {' or the '.join(sorted(set(runs['peak_memory_of'])))}.")
     caption += ["Lines of different hardware are apart: their times are not to be compared."] if several else []
     stopped = any(row["diverged"] for row in data)
@@ -146,17 +146,15 @@ def _in_unit(summary: Summary, cost: str) -> Summary:
     return Summary(summary.mean * factor, summary.std * factor, summary.n)
 
 
-def _accuracies(resolved: dict[str, Any], rows: pd.DataFrame) -> dict[str, Summary]:
+def _accuracies(suite: Suite, rows: pd.DataFrame) -> dict[str, Summary]:
     """Accuracy in % by attack; runs without one (diverged, attack missing) are not in n."""
-    return {
-        attack: summarize(100 * rows.loc[rows["attack"] == attack, "accuracy"]) for attack in attack_names(resolved)
-    }
+    return {attack: summarize(100 * rows.loc[rows["attack"] == attack, "accuracy"]) for attack in suite.attacks}
 
 
-def _by_seed(resolved: dict[str, Any], rows: pd.DataFrame) -> dict[str, str]:
+def _by_seed(suite: Suite, rows: pd.DataFrame) -> dict[str, str]:
     """Accuracy in % by attack, a value for each of the suite's seeds: "53.1; –; 54.0"."""
     found = {(row.attack, row.seed): row.accuracy for row in rows[rows["accuracy"].notna()].itertuples()}
-    seeds = {attack: [found.get((attack, seed)) for seed in resolved["seeds"]] for attack in attack_names(resolved)}
+    seeds = {attack: [found.get((attack, seed)) for seed in suite.seeds] for attack in suite.attacks}
     return {
         attack: "; ".join(NOTHING if value is None else f"{100 * value:.1f}" for value in values)
         for attack, values in seeds.items()

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.results import Results, RunKey, attack_names, collate, leaves
+from analysis.results import Results, RunKey, collate, leaves
 from analysis.statistics import mcnemar
 from experiment.errors import UserError, reported
 from experiment.record import Record
@@ -30,18 +30,16 @@ DEFAULT_SUITE = "quick"
 WIDTH = 17  # of the words before the facts
 
 
-def trace(
-    resolved: dict[str, Any], folder: Path, table: str, variant: str, column: str | None, again: str
-) -> Iterator[str]:
+def trace(suite: Suite, folder: Path, table: str, variant: str, column: str | None, again: str) -> Iterator[str]:
     """Lines that say where a cell comes from; `column` as the table's head has it, None for all.
 
     folder: results/<suite>; again: the command that makes the files named after it again.
     Raises UserError when the suite has no such table, variant or column, or no records.
     """
-    known = _columns(table, resolved)
-    results = collate(resolved, folder)
-    built = {made.name: made for made in tables.build(resolved, results.runs)}
-    lines = _lines(built[table], variant, resolved)
+    known = _columns(table, suite)
+    results = collate(suite, folder)
+    built = {made.name: made for made in tables.build(suite, results.runs)}
+    lines = _lines(built[table], variant, suite)
     if column is not None and column not in known:
         raise UserError(f"the table {table} has no column {column!r} to trace; it has {', '.join(known)}")
     for name in known if column is None else [column]:
@@ -54,9 +52,9 @@ def trace(
     yield f"{built[table].caption}"
     yield from built[table].notes
     wanted = list(known.values()) if column is None else [known[column]]
-    for dataset in resolved["datasets"]:
-        for seed in resolved["seeds"]:
-            yield from _seed(resolved, results, folder, table, RunKey(dataset, variant, seed), wanted, again)
+    for dataset in suite.datasets:
+        for seed in suite.seeds:
+            yield from _seed(suite, results, folder, table, RunKey(dataset, variant, seed), wanted, again)
     yield from (f"missing: {line}" for line in results.missing if variant in line.split())
     yield from (f"error: {problem}" for problem in results.problems if f"/{variant}/" in problem)
 
@@ -77,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
         configured = "" if options.suite == DEFAULT_SUITE else f" --configfile {shlex.quote(os.path.relpath(path))}"
         again = f"snakemake{configured} --force"
         folder = options.results / suite.name
-        lines = trace(suite.resolved, folder, options.table, options.variant, options.column, again)
+        lines = trace(suite, folder, options.table, options.variant, options.column, again)
         try:
             for line in lines:
                 print(line)
@@ -86,23 +84,23 @@ def main(arguments: list[str] | None = None) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _lines(table: Table, variant: str, resolved: dict[str, Any]) -> list[Line]:
+def _lines(table: Table, variant: str, suite: Suite) -> list[Line]:
     """The table's lines of that variant. Raises UserError where there are none."""
-    labels = [each["label"] for each in resolved["variants"]]
+    labels = [each.label for each in suite.variants]
     if variant not in labels:
-        raise UserError(f"suite {resolved['suite']} has no variant {variant!r}; it has {', '.join(labels)}")
+        raise UserError(f"suite {suite.name} has no variant {variant!r}; it has {', '.join(labels)}")
     lines = [line for line in table.lines if line.variant == variant]
     if not lines:
         raise UserError(f"the table {table.name} has no line for {variant!r}, a variant that names no base")
     return lines
 
 
-def _columns(table: str, resolved: dict[str, Any]) -> dict[str, str]:
+def _columns(table: str, suite: Suite) -> dict[str, str]:
     """What can be traced, by the head of its column: an attack's name, or the name of a cost in the records.
 
     Raises UserError where nothing of the table can be.
     """
-    attacks = {name: name for name in attack_names(resolved)}
+    attacks = {name: name for name in suite.attacks}
     costs = {head: cost for cost, head in tables.COSTS.items()}
     traced = {"robustness": attacks, "cost": costs, "effect": HEADS | attacks}
     if table not in traced:
@@ -111,16 +109,16 @@ def _columns(table: str, resolved: dict[str, Any]) -> dict[str, str]:
 
 
 def _seed(
-    resolved: dict[str, Any], results: Results, folder: Path, table: str, run: RunKey, wanted: list[str], again: str
+    suite: Suite, results: Results, folder: Path, table: str, run: RunKey, wanted: list[str], again: str
 ) -> Iterator[str]:
     """What one seed gave to the cells of `wanted`: values, then the records behind them."""
-    runs, base = results.runs, next(each.get("base") for each in resolved["variants"] if each["label"] == run.variant)
+    runs, base = results.runs, next(each.base for each in suite.variants if each.label == run.variant)
     keys = [run._replace(variant=base), run] if table == "effect" else [run]
     there = runs[(runs["dataset"] == run.dataset) & (runs["seed"] == run.seed)]
     behind = [there[there["variant"] == key.variant] for key in keys]
     yield from ("", f"{run.dataset} seed {run.seed}")
     for name in wanted:
-        rows = [part[part["attack"] == name] if name in attack_names(resolved) else part[:1] for part in behind]
+        rows = [part[part["attack"] == name] if name in suite.attacks else part[:1] for part in behind]
         if any(part.empty for part in rows):
             yield _fact(name, "no record")
         else:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from synthetic import VARIANTS, resolved_suite, write_results
+from synthetic import VARIANTS, made_up_suite, write_results
 
 ATTACKS = ("clean", "fgsm", "pgd-20", "pgd-50", "margin-20", "autoattack")
 COLLATE = """
@@ -20,6 +20,7 @@ import json, sys, time
 from pathlib import Path
 began = time.perf_counter()
 from analysis import results
+from experiment.suite import Suite
 from reporting import plots, tables
 said = {"imports": time.process_time()}
 def timed(name, function, *arguments):
@@ -27,10 +28,10 @@ def timed(name, function, *arguments):
     result = function(*arguments)
     said[name] = time.process_time() - start
     return result
-resolved, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
-found = timed("records", results.collate, resolved, folder)
-timed("tables", lambda: [table.files() for table in tables.build(resolved, found.runs)])
-timed("plots", plots.draw, resolved, found.runs, found.epochs)
+suite, folder = Suite.from_mapping(json.loads(sys.argv[1])), Path(sys.argv[2])
+found = timed("records", results.collate, suite, folder)
+timed("tables", lambda: [table.files() for table in tables.build(suite, found.runs)])
+timed("plots", plots.draw, suite, found.runs, found.epochs)
 said["runs"] = len(found.runs.drop_duplicates(["dataset", "variant", "seed"]))
 said["problems"] = len(found.problems)
 said["all, CPU"], said["all, clock"] = time.process_time(), time.perf_counter() - began
@@ -55,7 +56,7 @@ def big_variants(count: int) -> dict[str, tuple]:
 def measure(root: Path, *, variants: int, datasets: tuple[str, ...], seeds: int, images: int, epochs: int) -> dict:
     """Seconds by part and peak memory in MiB of a process that collates such a suite, written under `root`."""
     made = big_variants(variants)
-    resolved = resolved_suite(
+    suite = made_up_suite(
         made,
         name="big",
         datasets=datasets,
@@ -64,9 +65,9 @@ def measure(root: Path, *, variants: int, datasets: tuple[str, ...], seeds: int,
         epochs=epochs,
         network="preact_resnet18",
     )
-    folder = write_results(root, resolved, variants=made, images=images)
-    command = [sys.executable, "-c", COLLATE, json.dumps(resolved), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    folder = write_results(root, suite, variants=made, images=images)
+    command = [sys.executable, "-c", COLLATE, json.dumps(suite.resolved), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
     return json.loads(done.stdout.splitlines()[-1])
 
 

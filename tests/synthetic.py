@@ -2,7 +2,6 @@
 
 import csv
 import json
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +27,7 @@ VARIANTS = {
 ATTACKS = {"clean": 0.0, "pgd-20": 1.0, "margin-20": 1.06, "autoattack": 1.14}  # how hard, against PGD-20
 
 
-@cache
-def _suite(resolved: str) -> Suite:
-    return Suite.from_mapping(json.loads(resolved))
-
-
-def resolved_suite(
+def made_up_suite(
     variants=VARIANTS,
     *,
     name="quick",
@@ -42,8 +36,8 @@ def resolved_suite(
     attacks=tuple(ATTACKS),
     epochs=24,
     network="small_cnn",
-) -> dict:
-    """A suite of made-up variants, with every default filled in; not written, so that a test may change a key first."""
+) -> Suite:
+    """A suite of made-up variants."""
     content = {
         "suite": name,
         "datasets": list(datasets),
@@ -57,12 +51,17 @@ def resolved_suite(
             for label, (method, rule, base, *_) in variants.items()
         ],
     }
-    return Suite.from_mapping(content).resolved
+    return Suite.from_mapping(content)
+
+
+def changed(suite: Suite, **keys) -> Suite:
+    """The suite with other values for some of its keys, as its resolved form has them."""
+    return Suite.from_mapping(suite.resolved | keys)
 
 
 def write_results(
     root: Path,
-    resolved: dict,
+    suite: Suite,
     *,
     collapsed=(),
     diverged=(),
@@ -71,22 +70,22 @@ def write_results(
     hardware=None,
     images=None,
 ) -> Path:
-    """Write the records of every run of `resolved` under `root`/<suite>, and return that folder.
+    """Write the records of every run of the suite under `root`/<suite>, and return that folder.
 
     collapsed, diverged, disturbed: (variant, seed) pairs; hardware: label by seed, where it is not the same for all;
     images: that every attack had; without a number 360, and 128 for AutoAttack.
     """
-    folder = root / resolved["suite"]
-    for dataset in resolved["datasets"]:
+    folder = root / suite.name
+    for dataset in suite.datasets:
         for label, settings in variants.items():
-            for seed in resolved["seeds"]:
+            for seed in suite.seeds:
                 status = "ok"
                 status = "collapsed" if (label, seed) in collapsed else status
                 status = "diverged" if (label, seed) in diverged else status
-                names = {"suite": resolved["suite"], "dataset": dataset, "variant": label, "seed": seed}
+                names = {"suite": suite.name, "dataset": dataset, "variant": label, "seed": seed}
                 label_of = (hardware or {}).get(seed, HARDWARE)
                 place = folder / dataset / label / f"seed{seed}"
-                _write_run(place, resolved, names, settings, status, label_of, images)
+                _write_run(place, suite, names, settings, status, label_of, images)
                 if (label, seed) in disturbed:
                     cost = json.loads((place / "train.json").read_text())["cost"]
                     edit(place / "train.json", cost=cost | {"disturbed": DISTURBED, "seconds": 3 * cost["seconds"]})
@@ -122,10 +121,10 @@ def write_verdicts(folder: Path, attack: str, robust: np.ndarray) -> None:
 
 
 def _write_run(
-    place: Path, resolved: dict, names: dict, settings: tuple, status: str, hardware: str, all_images: int | None
+    place: Path, suite: Suite, names: dict, settings: tuple, status: str, hardware: str, all_images: int | None
 ) -> None:
     method, rule, _, most, clean, pgd, most_steps = settings
-    seed, total = names["seed"], resolved["training"]["epochs"]
+    seed, total = names["seed"], suite.training.epochs
     rng = np.random.default_rng([seed, *names["variant"].encode(), *names["dataset"].encode()])
     clean, pgd = clean + rng.normal(0, 0.006), pgd + rng.normal(0, 0.008)
     event = 2 * total // 3 if status == "collapsed" else total // 3  # the epoch of what happens to it
@@ -158,7 +157,7 @@ def _write_run(
         **{"kind": "train", "version": 1, "status": status, "status_epoch": None if status == "ok" else event},
         "status_reason": {"ok": None, "collapsed": "PGD accuracy fell", "diverged": "the loss is not finite"}[status],
         **names,
-        "spec": _suite(json.dumps(resolved)).run(f"{names['dataset']}/{names['variant']}/seed{seed}").spec,
+        "spec": suite.run(f"{names['dataset']}/{names['variant']}/seed{seed}").spec,
         "cost": {
             **{"cpu_seconds": float(seconds.sum()), "others_cores": 0.02, "usable_cores": 2, "epoch_spread": 0.02},
             "disturbed": None,
@@ -182,14 +181,14 @@ def _write_run(
     _write_epochs(
         place / "epochs.csv", steps, compute, passes, seconds, magnitude if rule.startswith("mplus") else None, curve
     )
-    for attack in (a["name"] for a in resolved["evaluation"]["attacks"]):
+    for attack in suite.attacks:
         images = all_images or (128 if attack == "autoattack" else 360)
         accuracy = clean if attack == "clean" else max(0, pgd + (1 - ATTACKS.get(attack, 1.0)) * 0.5)
         correct = round(images * min(accuracy, 1))
         result = {"images": images, "correct": correct, "accuracy": correct / images, "status": "ok"}
         if diverged:
             result = dict.fromkeys(result, None) | {"status": "not-evaluated", "images": 0}
-        settings = _suite(json.dumps(resolved)).attack(attack)
+        settings = suite.attack(attack)
         common = {"kind": "evaluation", "version": 1, "attack": attack, "settings": settings, "flags": []}
         found = common | names | result | {"seconds": 0.0 if diverged else 12.5}
         made = {"weights_sha256": weights, "data_sha256": data_sha256(names["dataset"], "test")}

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from experiment.suite import Suite
 from reporting.captions import describe_protocol, describe_runs
 from reporting.plots.style import CROSS, INK, PlotText, Style, key, plain_log, styles
 
@@ -40,11 +41,11 @@ class Page:
     columns: dict[str, list[str]]
 
 
-def quantities(resolved: dict) -> list[Row]:
+def quantities(suite: Suite) -> list[Row]:
     """The rows from top to bottom: what the steps rule did, what it looked at, what came of it."""
     return [
         Row("steps", 1, "steps", "steps"),
-        Row("step_size", 1 / resolved["threat"]["eps"], "step size in units of eps", "step size\n(eps)"),
+        Row("step_size", 1 / suite.threat.eps, "step size in units of eps", "step size\n(eps)"),
         Row("magnitude", 1, "gradient magnitude", "gradient\nmagnitude"),
         Row("validation_clean_accuracy", 100, "clean accuracy on the validation split", "validation\nclean (%)"),
         Row("validation_pgd_accuracy", 100, "PGD accuracy on the validation split", "validation\nPGD (%)"),
@@ -52,23 +53,23 @@ def quantities(resolved: dict) -> list[Row]:
     ]
 
 
-def pages(resolved: dict) -> list[Page]:
+def pages(suite: Suite) -> list[Page]:
     """The figures of one data set: one with a column a method; or, of a big suite, one a method, a column a variant."""
     methods: dict[str, list[str]] = {}
-    for variant in resolved["variants"]:
-        methods.setdefault(variant["method"], []).append(variant["label"])
-    points = len(resolved["variants"]) * len(resolved["seeds"]) * resolved["training"]["epochs"]
+    for variant in suite.variants:
+        methods.setdefault(variant.method, []).append(variant.label)
+    points = len(suite.variants) * len(suite.seeds) * suite.training.epochs
     if len(methods) <= MOST_COLUMNS and points <= MOST_POINTS:
         return [Page("training", methods)]
     return [Page(f"training-{method}", {label: [label] for label in labels}) for method, labels in methods.items()]
 
 
-def page_names(resolved: dict) -> list[str]:
+def page_names(suite: Suite) -> list[str]:
     """The name of every page that a suite with these methods may have, of whatever size."""
-    return ["training", *dict.fromkeys(f"training-{variant['method']}" for variant in resolved["variants"])]
+    return ["training", *dict.fromkeys(f"training-{variant.method}" for variant in suite.variants)]
 
 
-def curves_figure(resolved: dict, page: Page, runs: pd.DataFrame, epochs: pd.DataFrame) -> Figure | None:
+def curves_figure(suite: Suite, page: Page, runs: pd.DataFrame, epochs: pd.DataFrame) -> Figure | None:
     """A page of one data set's runs; None where none of them has epochs."""
     there = set(epochs["variant"]) if len(epochs) else set()
     columns = {title: [label for label in labels if label in there] for title, labels in page.columns.items()}
@@ -77,11 +78,11 @@ def curves_figure(resolved: dict, page: Page, runs: pd.DataFrame, epochs: pd.Dat
         return None
     shown = [label for labels in columns.values() for label in labels]
     epochs = epochs[epochs["variant"].isin(shown)]
-    rows = [row for row in quantities(resolved) if epochs[row.column].notna().any()]
+    rows = [row for row in quantities(suite) if epochs[row.column].notna().any()]
     fates = runs[runs["variant"].isin(shown)].drop_duplicates(["variant", "seed"])
     fallen = describe_runs(fates, "diverged")
     figure, grid = _grid(len(rows), len(columns), max(map(len, columns.values())), -(-len(fallen) // NOTE_LINE))
-    looks, traces = styles(resolved), dict(list(epochs.groupby("variant")))
+    looks, traces = styles(suite), dict(list(epochs.groupby("variant")))
     for row, line in zip(rows, grid, strict=True):
         _scale(line[0], row, epochs)
         for axes, labels in zip(line, columns.values(), strict=True):
@@ -101,7 +102,7 @@ def curves_figure(resolved: dict, page: Page, runs: pd.DataFrame, epochs: pd.Dat
         axes.set_xlabel("epoch", fontsize=9)
     title = f"{runs['dataset'].iloc[0]}: training, epoch by epoch"
     figure.text(0.1 / figure.get_figwidth(), 1 - 0.1 / figure.get_figheight(), title, fontsize=11, va="top")
-    _key(figure, resolved, shown, fates, fallen)
+    _key(figure, suite, shown, fates, fallen)
     return figure
 
 
@@ -120,14 +121,14 @@ def _grid(rows: int, columns: int, variants: int, notes: int) -> tuple[Figure, n
     return figure, grid
 
 
-def curves_text(resolved: dict, page: Page, runs: pd.DataFrame, epochs: pd.DataFrame) -> PlotText | None:
+def curves_text(suite: Suite, page: Page, runs: pd.DataFrame, epochs: pd.DataFrame) -> PlotText | None:
     """What is said of `curves_figure` of the same rows; None where there is no such figure."""
     shown = [label for labels in page.columns.values() for label in labels]
     epochs = epochs[epochs["variant"].isin(shown)] if len(epochs) else epochs
     if epochs.empty:
         return None
     dataset, fates = runs["dataset"].iloc[0], runs[runs["variant"].isin(shown)].drop_duplicates(["variant", "seed"])
-    rows = [row.name for row in quantities(resolved) if epochs[row.column].notna().any()]
+    rows = [row.name for row in quantities(suite) if epochs[row.column].notna().any()]
     by_method = page.name == "training"
     method = "" if by_method else f" {page.name.partition('-')[2]}"
     layout = f"One column a {'method' if by_method else 'variant'}; rows: {', '.join(rows)}."
@@ -135,7 +136,7 @@ def curves_text(resolved: dict, page: Page, runs: pd.DataFrame, epochs: pd.DataF
         f"Training{method} epoch by epoch (the first is 0), {dataset}. {layout} Thin lines: seeds (where they differ); "
         "thick: the mean of the seeds that neither collapsed nor diverged; grey: without M+; coloured and broken: with "
         "M+. Triangles: epochs from which M+ uses more steps; circles: the epoch evaluated; crosses: collapse. "
-        f"{describe_protocol({**resolved, 'datasets': [dataset]}, runs)}"
+        f"{describe_protocol(suite, runs, [dataset])}"
     )
     failed = [f"{status}: {found}" for status in ("collapsed", "diverged") if (found := describe_runs(fates, status))]
     traces = dict(list(epochs.groupby("variant")))
@@ -246,8 +247,8 @@ def _head(axes: Axes, title: str, labels: list[str], looks: dict[str, Style]) ->
     )
 
 
-def _key(figure: Figure, resolved: dict, shown: list[str], fates: pd.DataFrame, diverged: str) -> None:
-    looks, status = styles(resolved), set(fates["status"])
+def _key(figure: Figure, suite: Suite, shown: list[str], fates: pd.DataFrame, diverged: str) -> None:
+    looks, status = styles(suite), set(fates["status"])
     several = fates.groupby("variant").size().max() > 1
     handles = [Line2D([], [], color=INK, lw=0.6, label="a seed")] if several else []
     if several and "ok" in status:

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from analysis.published import matches, read_published
 from analysis.results import headline_attack
 from analysis.statistics import paired_interval, summarize
+from experiment.suite import Suite
 from reporting.captions import format_eps, spelled
 from reporting.formatting import plus_minus
 from reporting.plots.style import CROSS, INK, PlotText, key, styles
@@ -32,10 +33,10 @@ class Group:
         return self.ours.loc[self.ours["status"] == "ok", "percent"]
 
 
-def _groups(resolved: dict, runs: pd.DataFrame) -> list[Group]:
+def _groups(suite: Suite, runs: pd.DataFrame) -> list[Group]:
     """The blocks of one data set's plot, in the suite's order."""
-    attack, groups = headline_attack(resolved), {}
-    for match in matches(resolved, runs, *read_published()):
+    attack, groups = headline_attack(suite), {}
+    for match in matches(suite, runs, *read_published()):
         ours = match.ours[(match.ours["attack"] == attack) & match.ours["accuracy"].notna()]
         for row in match.rows[match.rows["attack"] == attack].itertuples() if len(ours) else ():
             label = match.identity.variant
@@ -44,13 +45,13 @@ def _groups(resolved: dict, runs: pd.DataFrame) -> list[Group]:
     return list(groups.values())
 
 
-def literature_figure(resolved: dict, runs: pd.DataFrame) -> Figure | None:
+def literature_figure(suite: Suite, runs: pd.DataFrame) -> Figure | None:
     """Accuracy under the headline attack, a block for each variant: ours filled, below it each published one hollow.
 
     runs: the runs frame's rows of one data set. None where none of its variants has a published counterpart. Raises
     UserError where published.csv cannot be used.
     """
-    groups = _groups(resolved, runs)
+    groups = _groups(suite, runs)
     if not groups:
         return None
     lines = sum(1 + len(group.published) for group in groups)
@@ -60,7 +61,7 @@ def literature_figure(resolved: dict, runs: pd.DataFrame) -> Figure | None:
     for group in groups:
         heads.add(y)
         ticks[y], numbers[y] = group.label, _mean(group)
-        _draw_ours(axes, group, styles(resolved)[group.label].colour, y)
+        _draw_ours(axes, group, styles(suite)[group.label].colour, y)
         for source, percent in group.published:
             y += 1
             ticks[y], numbers[y] = source, f"{percent:.2f}"
@@ -76,10 +77,10 @@ def literature_figure(resolved: dict, runs: pd.DataFrame) -> Figure | None:
         side.grid(axis="y", visible=False)
         for place, text in zip(texts, side.get_yticklabels(), strict=True):
             text.set(**({"weight": "bold"} if place in heads else {"color": GREY, "size": 9}))
-    attack = spelled(headline_attack(resolved))
+    attack = spelled(headline_attack(suite))
     axes.set_xlabel(f"accuracy under {attack} (%)")
-    dataset, eps = runs["dataset"].iloc[0], format_eps(resolved["threat"]["eps"])
-    title = f"{dataset}, {resolved['network']['name']}, eps = {eps}: ours and published accuracy under {attack}"
+    dataset, eps = runs["dataset"].iloc[0], format_eps(suite.threat.eps)
+    title = f"{dataset}, {suite.network.name}, eps = {eps}: ours and published accuracy under {attack}"
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     _key(figure, groups)
     return figure
@@ -131,9 +132,9 @@ def _key(figure: Figure, groups: list[Group]) -> None:
     key(figure, handles, "", 3)
 
 
-def literature_text(resolved: dict, runs: pd.DataFrame) -> PlotText | None:
+def literature_text(suite: Suite, runs: pd.DataFrame) -> PlotText | None:
     """What is said of `literature_figure` of the same rows; None where there is none."""
-    groups, attack = _groups(resolved, runs), spelled(headline_attack(resolved))
+    groups, attack = _groups(suite, runs), spelled(headline_attack(suite))
     if not groups:
         return None
     said = [

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from analysis.pareto import DOUBTS, comparable, standings
 from analysis.results import headline_attack
 from analysis.timing import timed
+from experiment.suite import Suite
 from reporting.captions import describe_protocol, describe_runs, left_out, spelled
 from reporting.formatting import signed
 from reporting.plots.label_placement import Label, place_labels
@@ -43,12 +44,12 @@ class Mark:
     size: float
 
 
-def pareto_figure(resolved: dict, runs: pd.DataFrame, cost: str) -> Figure | None:
+def pareto_figure(suite: Suite, runs: pd.DataFrame, cost: str) -> Figure | None:
     """Accuracy under the headline attack against `cost`, of one data set's runs; None where nothing was attacked.
 
     Seconds of different hardware get panels of their own.
     """
-    rows = runs[runs["attack"] == headline_attack(resolved)]
+    rows = runs[runs["attack"] == headline_attack(suite)]
     rows = rows.assign(percent=100 * rows["accuracy"])
     if rows["percent"].isna().all():
         return None
@@ -59,7 +60,7 @@ def pareto_figure(resolved: dict, runs: pd.DataFrame, cost: str) -> Figure | Non
     for axes, (hardware, part) in zip(row, there, strict=True):
         axes.set_xlabel(COSTS[cost] + (f" on {hardware}" if hardware else ""))
         _frame(axes, part, cost, floor)
-    row[0].set_ylabel(f"accuracy under {spelled(headline_attack(resolved))} (%)")
+    row[0].set_ylabel(f"accuracy under {spelled(headline_attack(suite))} (%)")
     low, high = row[0].get_ylim()
     if high - low < LEAST_SPAN:
         low = max(0, (low + high - LEAST_SPAN) / 2)
@@ -67,19 +68,19 @@ def pareto_figure(resolved: dict, runs: pd.DataFrame, cost: str) -> Figure | Non
     if (rows["percent"] < floor).any():
         row[0].set_ylim(bottom=floor)
     images = " or ".join(map(str, sorted(rows["images"][rows["percent"].notna()].unique())))
-    title = f"{rows['dataset'].iloc[0]}: accuracy under {spelled(headline_attack(resolved))} ({images} test images)"
+    title = f"{rows['dataset'].iloc[0]}: accuracy under {spelled(headline_attack(suite))} ({images} test images)"
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-    stands = [standings(resolved, part, cost) for _, part in there]
-    _key(figure, resolved, rows, pd.concat(stands), floor)
+    stands = [standings(suite, part, cost) for _, part in there]
+    _key(figure, suite, rows, pd.concat(stands), floor)
     settle(figure)
     for axes, (_, part), stand in zip(row, there, stands, strict=True):
-        _draw(axes, resolved, timed(part) if cost == "seconds" else part, stand, cost, floor)
+        _draw(axes, suite, timed(part) if cost == "seconds" else part, stand, cost, floor)
     return figure
 
 
-def pareto_text(resolved: dict, runs: pd.DataFrame, cost: str) -> PlotText | None:
+def pareto_text(suite: Suite, runs: pd.DataFrame, cost: str) -> PlotText | None:
     """What is said of `pareto_figure` of the same rows; None where there is no such figure."""
-    attack = headline_attack(resolved)
+    attack = headline_attack(suite)
     rows = runs[runs["attack"] == attack]
     seen = rows[rows["accuracy"].notna()]
     if seen.empty:
@@ -93,16 +94,16 @@ def pareto_text(resolved: dict, runs: pd.DataFrame, cost: str) -> PlotText | Non
         "Marks at one place are drawn around one another; a larger dot is several equal seeds. Line: the Pareto front "
         "of the means, with what it dominates pale; a variant with a collapsed, diverged or suspect run is not on it.",
         *([] if cost != "seconds" else ["Seconds of different hardware are not compared.", *left_out(rows)]),
-        describe_protocol({**resolved, "datasets": [dataset]}, runs),
+        describe_protocol(suite, runs, [dataset]),
     ]
-    alts = [_alt(resolved, part, cost, hardware) for hardware, part in comparable(rows, cost)]
+    alts = [_alt(suite, part, cost, hardware) for hardware, part in comparable(rows, cost)]
     title = f"Accuracy under {spelled(attack)} against {cost}: {dataset}"
     return PlotText(title, " ".join(said), f"{below} against {COSTS[cost]}. {' '.join(alts)}")
 
 
-def _alt(resolved: dict, rows: pd.DataFrame, cost: str, hardware: str) -> str:
+def _alt(suite: Suite, rows: pd.DataFrame, cost: str, hardware: str) -> str:
     """What one panel shows, in sentences: the front, what it dominates, where arrows lead, what failed."""
-    stand = standings(resolved, rows, cost)
+    stand = standings(suite, rows, cost)
     unit = {"compute": "epochs of compute"}.get(cost, cost)
     where = {
         label: f"{label} ({place.percent:.1f} % at {_number(place.cost)} {unit})" for label, place in stand.iterrows()
@@ -110,7 +111,7 @@ def _alt(resolved: dict, rows: pd.DataFrame, cost: str, hardware: str) -> str:
     known = stand[stand["percent"].notna()].sort_values("cost")
     front = [where[label] for label in known.index[known["front"]]]
     rest = [where[label] for label in known.index[~known["front"]]]
-    pairs = [(variant.get("base"), variant["label"]) for variant in resolved["variants"]]
+    pairs = [(variant.base, variant.label) for variant in suite.variants]
     moves = [
         f"{base} to {label} {_times(known['cost'][base] / known['cost'][label])} and "
         f"{signed(known['percent'][label] - known['percent'][base], 1)} points"
@@ -155,9 +156,9 @@ def _frame(axes: Axes, rows: pd.DataFrame, cost: str, floor: float) -> None:
     axes.autoscale_view()
 
 
-def _key(figure: Figure, resolved: dict, rows: pd.DataFrame, stands: pd.DataFrame, floor: float) -> None:
+def _key(figure: Figure, suite: Suite, rows: pd.DataFrame, stands: pd.DataFrame, floor: float) -> None:
     """What the marks mean, of those that are there; and which runs diverged."""
-    looks, healthy = styles(resolved), stands[stands["percent"].notna()]
+    looks, healthy = styles(suite), stands[stands["percent"].notna()]
     mark, handles = {"ls": "", "mec": INK}, []
     if len(healthy):
         what = "a run" if (healthy["runs"] == 1).all() else "mean of the seeds"
@@ -176,14 +177,14 @@ def _key(figure: Figure, resolved: dict, rows: pd.DataFrame, stands: pd.DataFram
     key(figure, handles, f"Diverged, in no mean: {diverged}" if diverged else "", 2 if len(handles) > 3 else 3)
 
 
-def _draw(axes: Axes, resolved: dict, rows: pd.DataFrame, stand: pd.DataFrame, cost: str, floor: float) -> None:
+def _draw(axes: Axes, suite: Suite, rows: pd.DataFrame, stand: pd.DataFrame, cost: str, floor: float) -> None:
     """Front, arrows, marks and labels of one panel, whose limits are final. Below `floor` is drawn on it."""
     axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
-    looks = styles(resolved)
+    looks = styles(suite)
     rows = rows[rows["percent"].notna()]
     rows = rows.assign(shown=rows["percent"].clip(lower=floor))
     obstacles = [rows[[cost, "shown"]].to_numpy(float), _front(axes, stand)]
-    obstacles += _arrows(axes, resolved, stand, looks)
+    obstacles += _arrows(axes, suite, stand, looks)
     means, seeds, labels = [], [], []
     for label, place in stand.sort_values("front", ascending=False, kind="stable").iterrows():  # the first is on top
         style, marks = looks[label], rows[rows["variant"] == label]
@@ -223,18 +224,18 @@ def _front(axes: Axes, stand: pd.DataFrame) -> np.ndarray:
     return np.concatenate([_along(a, b, axes) for a, b in zip(corners[:-1], corners[1:], strict=True)])
 
 
-def _arrows(axes: Axes, resolved: dict, stand: pd.DataFrame, looks: dict[str, Style]) -> list[np.ndarray]:
+def _arrows(axes: Axes, suite: Suite, stand: pd.DataFrame, looks: dict[str, Style]) -> list[np.ndarray]:
     """An arrow from each base's mean to its variant's, where they are far enough apart; returns points along them."""
     drawn = []
-    for variant in resolved["variants"]:
-        ends = stand.reindex([variant.get("base"), variant["label"]])[["cost", "percent"]].to_numpy(float)
+    for variant in suite.variants:
+        ends = stand.reindex([variant.base, variant.label])[["cost", "percent"]].to_numpy(float)
         if np.isnan(ends).any():
             continue
         length = np.linalg.norm(np.diff(axes.transData.transform(ends), axis=0)) * 72 / axes.figure.dpi
         if length < SHORTEST_ARROW:
             continue
-        colour = looks[variant["label"]].colour
-        colour = colour if stand["front"][variant["label"]] else faded(colour)
+        colour = looks[variant.label].colour
+        colour = colour if stand["front"][variant.label] else faded(colour)
         arrow = {"arrowstyle": "-|>", "color": colour, "lw": 1.3, "shrinkA": 5, "shrinkB": 6}
         axes.annotate("", ends[1], xytext=ends[0], arrowprops=arrow, zorder=3)
         drawn.append(_along(*ends, axes))

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from experiment.suite import Suite
 from reporting.captions import is_mplus
 
 # Metadata that would change from one day to the next, or repeat what the page around a picture says.
@@ -68,21 +69,21 @@ class Style:
     mplus: bool
 
 
-def styles(resolved: dict) -> dict[str, Style]:
+def styles(suite: Suite) -> dict[str, Style]:
     """A style for each variant's label, told apart within its method by marker and line."""
-    methods = list(dict.fromkeys(variant["method"] for variant in resolved["variants"]))
+    methods = list(dict.fromkeys(variant.method for variant in suite.variants))
     looks = {
         False: [("o", "-"), ("s", (0, (1, 1))), ("v", "-."), ("P", (0, (5, 1, 1, 1, 1, 1)))],
         True: [("D", (0, (4, 2))), ("^", (0, (6, 1, 1, 1))), ("<", (0, (2, 1))), (">", (0, (8, 3)))],
     }
     used: Counter = Counter()
     result = {}
-    for variant in resolved["variants"]:
-        kind = (variant["method"], is_mplus(variant))
+    for variant in suite.variants:
+        kind = (variant.method, is_mplus(variant))
         marker, line = looks[kind[1]][used[kind] % len(looks[kind[1]])]
         used[kind] += 1
-        colour = COLOURS[methods.index(variant["method"]) % len(COLOURS)]
-        result[variant["label"]] = Style(colour, marker, line, kind[1])
+        colour = COLOURS[methods.index(variant.method) % len(COLOURS)]
+        result[variant.label] = Style(colour, marker, line, kind[1])
     return result
 
 

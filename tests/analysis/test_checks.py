@@ -229,7 +229,7 @@ def evaluated(checkpoint, tmp_path, monkeypatch, wrap, names):
     monkeypatch.setattr(evaluating, "load_network", lambda *_: wrap(checkpoint.network()).eval())
     for name in names:
         evaluating.evaluate(checkpoint.suite, checkpoint.run, name, folder)
-    found = collate(checkpoint.suite.resolved, tmp_path)
+    found = collate(checkpoint.suite, tmp_path)
     assert found.problems == []
     return found.runs.set_index("attack")
 

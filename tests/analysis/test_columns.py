@@ -5,7 +5,7 @@ import io
 
 import pandas as pd
 import pytest
-from synthetic import VARIANTS, resolved_suite, write_results
+from synthetic import VARIANTS, made_up_suite, write_results
 
 from analysis import columns, frames
 from analysis.results import collate
@@ -18,12 +18,12 @@ FEW = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus", "fast")}
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """The text of every CSV of a suite with a collapsed and a diverged run, by its name in columns.FILES."""
-    resolved = resolved_suite(FEW, seeds=(0, 1), attacks=ATTACKS, epochs=4)
+    suite = made_up_suite(FEW, seeds=(0, 1), attacks=ATTACKS, epochs=4)
     folder = tmp_path_factory.mktemp("results")
-    folder = write_results(folder, resolved, variants=FEW, collapsed=[("fast", 1)], diverged=[("pgd-7", 0)])
-    results = collate(resolved, folder)
+    folder = write_results(folder, suite, variants=FEW, collapsed=[("fast", 1)], diverged=[("pgd-7", 0)])
+    results = collate(suite, folder)
     files = {"runs.csv": results.runs_csv()}
-    for table in tables.build(resolved, results.runs):
+    for table in tables.build(suite, results.runs):
         files[f"tables/{table.name}.csv"] = table.files()[f"{table.name}.csv"]
     files["<dataset>/<variant>/seed<k>/epochs.csv"] = (folder / "digits/fast/seed0/epochs.csv").read_text()
     return files

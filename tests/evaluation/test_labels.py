@@ -51,7 +51,7 @@ def test_labels_name_the_files_the_records_and_the_rows_and_each_attack_is_as_th
     assert made["pgd-3"]["settings"]["threat"]["eps"] == 0.1
     assert not (robust["pgd-3-5"] & ~robust["pgd-3"]).any()
     assert robust["pgd-3-near"].sum() > robust["pgd-3"].sum()
-    rows = collate(suite.resolved, results / suite.name).runs.set_index("attack")
+    rows = collate(suite, results / suite.name).runs.set_index("attack")
     assert list(rows["attack_restarts"].loc[["pgd-3", "pgd-3-5"]]) == [1, 5]
     assert rows["correct"].to_dict() == {label: found["correct"] for label, found in made.items()}
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from synthetic import VARIANTS, resolved_suite, write_results
+from synthetic import VARIANTS, changed, made_up_suite, write_results
 
 from analysis.results import collate
 from experiment.errors import UserError
@@ -13,13 +13,13 @@ FEW = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus")}
 
 
 @pytest.fixture
-def resolved():
-    return resolved_suite(FEW, seeds=(0, 1), epochs=4)
+def suite():
+    return made_up_suite(FEW, seeds=(0, 1), epochs=4)
 
 
 @pytest.fixture
-def folder(tmp_path, resolved):
-    return write_results(tmp_path, resolved, variants=FEW)
+def folder(tmp_path, suite):
+    return write_results(tmp_path, suite, variants=FEW)
 
 
 def change(path, keys, value):
@@ -54,33 +54,33 @@ def change(path, keys, value):
     ],
 )
 def test_a_record_of_another_protocol_is_named_with_the_field_and_all_else_is_collated(
-    folder, resolved, file, keys, value, says
+    folder, suite, file, keys, value, says
 ):
     path = folder / "digits/pgd-7/seed0" / file
     change(path, keys.split("."), value)
-    found = collate(resolved, folder)
+    found = collate(suite, folder)
     (problem,) = found.problems
     assert problem.startswith(f"{path}: {keys}{says}")
     assert (found.runs["evaluation_status"] == "ok").sum() == 16 - (1 if file.startswith("evaluate") else 4)
 
 
-def refusal(resolved, folder):
+def refusal(suite, folder):
     with pytest.raises(UserError) as refused:
-        collate(resolved, folder)
+        collate(suite, folder)
     return str(refused.value)
 
 
-def test_a_key_that_the_suite_learnt_after_a_record_was_made_counts_as_its_default(folder, resolved):
+def test_a_key_that_the_suite_learnt_after_a_record_was_made_counts_as_its_default(folder, suite):
     for path in folder.rglob("train.json"):
         change(path, ["spec", "training", "crafting_batch_norm"], ABSENT)
     change(folder / "digits/pgd+mplus/seed0/train.json", ["spec", "steps", "guard"], ABSENT)
-    assert collate(resolved, folder).problems == []
-    changed = {**resolved, "training": resolved["training"] | {"crafting_batch_norm": "eval"}}
-    assert "crafting_batch_norm is 'train'; in this place it must be 'eval'" in refusal(changed, folder)
+    assert collate(suite, folder).problems == []
+    other = changed(suite, training=suite.resolved["training"] | {"crafting_batch_norm": "eval"})
+    assert "crafting_batch_norm is 'train'; in this place it must be 'eval'" in refusal(other, folder)
 
 
-def test_a_folder_of_another_protocol_has_nothing_to_collate_and_the_sentence_names_a_field(folder, resolved):
-    sentence = refusal({**resolved, "threat": resolved["threat"] | {"eps": 0.3}}, folder)
+def test_a_folder_of_another_protocol_has_nothing_to_collate_and_the_sentence_names_a_field(folder, suite):
+    sentence = refusal(changed(suite, threat=suite.resolved["threat"] | {"eps": 0.3}), folder)
     assert "has no training record of suite quick" in sentence
     assert "train.json: spec.threat.eps is 0.1; in this place it must be 0.3" in sentence
     assert "\n" not in sentence

@@ -350,7 +350,7 @@ def test_loading_does_not_change_what_it_was_given():
     assert suite == before
 
 
-def test_resolving_a_resolved_suite_changes_nothing():
+def test_resolving_a_made_up_suite_changes_nothing():
     resolved = Suite.load(CONFIGS / "cifar10.yaml").resolved
     assert Suite.from_mapping(resolved).resolved == resolved
 

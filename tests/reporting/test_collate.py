@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from big_suite import measure
-from synthetic import VARIANTS, edit, resolved_suite, robust_images, write_results, write_verdicts
+from synthetic import VARIANTS, changed, edit, made_up_suite, robust_images, write_results, write_verdicts
 
 from analysis.results import collate
 from analysis.statistics import wilson_interval
@@ -22,13 +22,13 @@ FEW = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus")}
 
 
 @pytest.fixture
-def resolved():
-    return resolved_suite(FEW, seeds=(0, 1), epochs=4)
+def suite():
+    return made_up_suite(FEW, seeds=(0, 1), epochs=4)
 
 
 @pytest.fixture
-def folder(tmp_path, resolved):
-    return write_results(tmp_path, resolved, variants=FEW)
+def folder(tmp_path, suite):
+    return write_results(tmp_path, suite, variants=FEW)
 
 
 def contents(folder):
@@ -38,8 +38,8 @@ def contents(folder):
 
 
 @pytest.mark.slow
-def test_records_become_runs_tables_and_plots(folder, resolved, capsys):
-    assert report(resolved, folder) == 0
+def test_records_become_runs_tables_and_plots(folder, suite, capsys):
+    assert report(suite, folder) == 0
     written = set(contents(folder))
     assert "runs.csv" in written
     for table in ("robustness", "cost", "effect"):
@@ -51,8 +51,8 @@ def test_records_become_runs_tables_and_plots(folder, resolved, capsys):
 
 
 @pytest.mark.slow
-def test_runs_csv_has_one_row_a_run_and_attack_with_the_numbers_of_the_records(folder, resolved):
-    report(resolved, folder)
+def test_runs_csv_has_one_row_a_run_and_attack_with_the_numbers_of_the_records(folder, suite):
+    report(suite, folder)
     runs = pd.read_csv(folder / "runs.csv").set_index(["variant", "seed", "attack"])
     assert len(runs) == 2 * 2 * 4
     assert runs.index.is_unique
@@ -78,9 +78,9 @@ def test_runs_csv_has_one_row_a_run_and_attack_with_the_numbers_of_the_records(f
 
 
 @pytest.mark.slow
-def test_the_terminal_shows_the_table_in_columns_and_says_where_everything_lies(folder, resolved, capsys, monkeypatch):
+def test_the_terminal_shows_the_table_in_columns_and_says_where_everything_lies(folder, suite, capsys, monkeypatch):
     monkeypatch.chdir(folder.parent)
-    report(resolved, folder)
+    report(suite, folder)
     shown = capsys.readouterr().out
     header, rule, *lines = shown.splitlines()
     assert header.split()[0] == "variant"
@@ -91,10 +91,10 @@ def test_the_terminal_shows_the_table_in_columns_and_says_where_everything_lies(
 
 
 @pytest.mark.slow
-def test_what_is_missing_is_named_and_is_no_error_and_no_zero(folder, resolved, capsys):
+def test_what_is_missing_is_named_and_is_no_error_and_no_zero(folder, suite, capsys):
     (folder / "digits/pgd-7/seed1/evaluate/autoattack.json").unlink()
     (folder / "digits/pgd+mplus/seed0/train.json").unlink()
-    assert report(resolved, folder) == 0
+    assert report(suite, folder) == 0
     shown = capsys.readouterr().out.splitlines()
     assert "missing: pgd-7 seed 1 autoattack" in shown
     assert "missing: pgd+mplus seed 0 (not trained)" in shown
@@ -104,9 +104,9 @@ def test_what_is_missing_is_named_and_is_no_error_and_no_zero(folder, resolved, 
     assert ("pgd+mplus", 0, "clean") not in runs.index
 
 
-def test_a_diverged_run_has_rows_without_accuracy(tmp_path, resolved):
-    folder = write_results(tmp_path, resolved, variants=FEW, diverged=[("pgd-7", 0)])
-    runs = collate(resolved, folder).runs
+def test_a_diverged_run_has_rows_without_accuracy(tmp_path, suite):
+    folder = write_results(tmp_path, suite, variants=FEW, diverged=[("pgd-7", 0)])
+    runs = collate(suite, folder).runs
     rows = runs[(runs["variant"] == "pgd-7") & (runs["seed"] == 0)]
     assert set(rows["status"]) == {"diverged"}
     assert set(rows["evaluation_status"]) == {"not-evaluated"}
@@ -151,10 +151,10 @@ def spoil(path, how):
         ("train.json", {"suite": "other"}, "suite"),
     ],
 )
-def test_a_record_that_cannot_be_used_is_named_with_its_field(folder, resolved, file, how, says):
+def test_a_record_that_cannot_be_used_is_named_with_its_field(folder, suite, file, how, says):
     path = folder / "digits/pgd-7/seed0" / file
     spoil(path, how)
-    found = collate(resolved, folder)
+    found = collate(suite, folder)
     (problem,) = found.problems
     assert "\n" not in problem
     assert str(path) in problem
@@ -175,7 +175,7 @@ def test_a_record_that_cannot_be_used_is_named_with_its_field(folder, resolved, 
         ("an archive", "not readable"),
     ],
 )
-def test_verdicts_that_do_not_match_their_record_are_named_and_the_number_is_not_used(folder, resolved, verdicts, says):
+def test_verdicts_that_do_not_match_their_record_are_named_and_the_number_is_not_used(folder, suite, verdicts, says):
     path = folder / "digits/pgd-7/seed0/evaluate/pgd-20.robust.npy"
     content = path.read_bytes()
     path.unlink()
@@ -186,7 +186,7 @@ def test_verdicts_that_do_not_match_their_record_are_named_and_the_number_is_not
             np.savez(file, np.zeros(360, bool))
     elif verdicts is not None:
         path.write_bytes(content[:300] if verdicts == "cut off" else b"")
-    found = collate(resolved, folder)
+    found = collate(suite, folder)
     (problem,) = found.problems
     assert "\n" not in problem
     assert str(path) in problem
@@ -195,9 +195,9 @@ def test_verdicts_that_do_not_match_their_record_are_named_and_the_number_is_not
 
 
 @pytest.mark.slow
-def test_why_a_run_is_suspect_is_in_every_row_of_it_and_in_no_other(folder, resolved):
+def test_why_a_run_is_suspect_is_in_every_row_of_it_and_in_no_other(folder, suite):
     edit(folder / "digits/pgd-7/seed0/evaluate/pgd-20.json", flags=["something new"])
-    report(resolved, folder)
+    report(suite, folder)
     runs = pd.read_csv(folder / "runs.csv", keep_default_na=False)
     ours = (runs["variant"] == "pgd-7") & (runs["seed"] == 0)
     assert set(runs[ours]["suspect"]) == {"pgd-20 warns: something new"}
@@ -205,9 +205,9 @@ def test_why_a_run_is_suspect_is_in_every_row_of_it_and_in_no_other(folder, reso
 
 
 @pytest.mark.slow
-def test_the_command_fails_over_a_record_that_cannot_be_used_but_collates_the_rest(folder, resolved, capsys):
+def test_the_command_fails_over_a_record_that_cannot_be_used_but_collates_the_rest(folder, suite, capsys):
     spoil(folder / "digits/pgd-7/seed0/evaluate/clean.json", "cut off")
-    assert report(resolved, folder) == 1
+    assert report(suite, folder) == 1
     shown = capsys.readouterr()
     (line,) = shown.err.splitlines()
     assert line.startswith("error: ")
@@ -219,10 +219,10 @@ def test_the_command_fails_over_a_record_that_cannot_be_used_but_collates_the_re
 @pytest.mark.parametrize(
     "content", [None, "epoch,steps\n0,1\n", "epoch,steps,magnitude,validation_pgd_accuracy\n0,x,,1\n"]
 )
-def test_an_unusable_epochs_file_is_named_and_the_accuracies_are_kept(folder, resolved, content):
+def test_an_unusable_epochs_file_is_named_and_the_accuracies_are_kept(folder, suite, content):
     path = folder / "digits/pgd-7/seed0/epochs.csv"
     path.unlink() if content is None else path.write_text(content)
-    found = collate(resolved, folder)
+    found = collate(suite, folder)
     (problem,) = found.problems
     assert str(path) in problem
     assert (found.runs["evaluation_status"] == "ok").all()
@@ -230,49 +230,49 @@ def test_an_unusable_epochs_file_is_named_and_the_accuracies_are_kept(folder, re
 
 
 @pytest.mark.slow
-def test_many_unusable_files_are_not_all_listed(folder, resolved, capsys, monkeypatch):
+def test_many_unusable_files_are_not_all_listed(folder, suite, capsys, monkeypatch):
     monkeypatch.setattr(collating, "LINES_SHOWN", 2)
     for path in folder.rglob("seed0/evaluate/*.json"):
         spoil(path, "cut off")
-    assert report(resolved, folder) == 1
+    assert report(suite, folder) == 1
     *lines, last = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert "6 more" in last
 
 
-def test_nothing_to_collate_is_an_error_that_says_what_to_do(tmp_path, resolved):
+def test_nothing_to_collate_is_an_error_that_says_what_to_do(tmp_path, suite):
     with pytest.raises(UserError, match="snakemake"):
-        collate(resolved, tmp_path / "quick")
+        collate(suite, tmp_path / "quick")
 
 
-def test_runs_that_the_suite_does_not_name_are_left_out(folder, resolved):
-    fewer = {**resolved, "seeds": [0], "variants": resolved["variants"][:1]}
+def test_runs_that_the_suite_does_not_name_are_left_out(folder, suite):
+    fewer = changed(suite, seeds=[0], variants=suite.resolved["variants"][:1])
     assert len(collate(fewer, folder).runs) == 4
 
 
 @pytest.mark.slow
-def test_the_same_records_give_the_same_files(folder, resolved):
-    report(resolved, folder)
+def test_the_same_records_give_the_same_files(folder, suite):
+    report(suite, folder)
     first = contents(folder)
-    report(resolved, folder)
+    report(suite, folder)
     assert contents(folder) == first
 
 
 @pytest.mark.slow
-def test_a_plot_that_the_records_no_longer_support_is_taken_away(folder, resolved):
-    report(resolved, folder)
+def test_a_plot_that_the_records_no_longer_support_is_taken_away(folder, suite):
+    report(suite, folder)
     (folder / "plots" / "mine.svg").write_text("not ours")
     for path in folder.rglob("evaluate/autoattack.json"):
         path.unlink()
-    report(resolved, folder)
+    report(suite, folder)
     left = {path.name for path in (folder / "plots").iterdir()}
     assert "accuracy_vs_seconds.svg" not in left
     assert {"training.svg", "mine.svg"} <= left
 
 
 @pytest.mark.slow
-def test_an_interrupted_collation_leaves_whole_files(folder, resolved, monkeypatch):
-    report(resolved, folder)
+def test_an_interrupted_collation_leaves_whole_files(folder, suite, monkeypatch):
+    report(suite, folder)
     before = contents(folder)
     write_verdicts(folder / "digits/pgd-7/seed0/evaluate", "clean", robust_images(360, 1))
 
@@ -281,16 +281,16 @@ def test_an_interrupted_collation_leaves_whole_files(folder, resolved, monkeypat
 
     monkeypatch.setattr(files.os, "replace", stop)
     with pytest.raises(KeyboardInterrupt):
-        report(resolved, folder)
+        report(suite, folder)
     assert contents(folder) == before
 
 
 @pytest.mark.slow
 def test_the_command_collates_the_suite_given_by_path_or_on_standard_input(tmp_path, capsys, monkeypatch):
     path = ROOT / "configs" / "quick.yaml"
-    resolved = Suite.load(path).resolved
-    assert {variant["label"] for variant in resolved["variants"]} == set(VARIANTS)
-    folder = write_results(tmp_path, {**resolved, "seeds": resolved["seeds"][:1]})
+    suite = Suite.load(path)
+    assert {variant.label for variant in suite.variants} == set(VARIANTS)
+    folder = write_results(tmp_path, changed(suite, seeds=suite.seeds[:1]))
     monkeypatch.setattr(collating.plots, "draw", lambda *_: {})
     assert main([str(path), "--results", str(tmp_path)]) == 0
     by_path = capsys.readouterr().out
@@ -319,9 +319,9 @@ def test_a_big_suite_is_collated_whole_and_within_its_memory(tmp_path):
 
 @pytest.mark.fault("data")
 @pytest.mark.parametrize("file", ["train.json", "evaluate/pgd-20.json"])
-def test_a_record_of_other_data_than_the_data_sets_is_named_and_left_out(folder, resolved, file):
+def test_a_record_of_other_data_than_the_data_sets_is_named_and_left_out(folder, suite, file):
     edit(folder / "digits/pgd-7/seed0" / file, data_sha256="4" * 64)
-    collation = collate(resolved, folder)
+    collation = collate(suite, folder)
     (problem,) = collation.problems
     assert f"pgd-7/seed0/{file}: data_sha256 is '4444" in problem
     assert len(collation.missing) == 1
@@ -329,12 +329,12 @@ def test_a_record_of_other_data_than_the_data_sets_is_named_and_left_out(folder,
 
 @pytest.mark.fault("data")
 def test_records_of_different_data_are_said_to_be_where_the_data_sets_digest_is_not_known(tmp_path):
-    resolved = resolved_suite(FEW, datasets=("cifar100",), seeds=(0, 1), epochs=4, network="preact_resnet18")
-    folder = write_results(tmp_path, resolved, variants=FEW)
-    assert not any("images of cifar100" in sentence for sentence in describe_sources(collate(resolved, folder).runs))
+    suite = made_up_suite(FEW, datasets=("cifar100",), seeds=(0, 1), epochs=4, network="preact_resnet18")
+    folder = write_results(tmp_path, suite, variants=FEW)
+    assert not any("images of cifar100" in sentence for sentence in describe_sources(collate(suite, folder).runs))
     edit(folder / "cifar100/pgd-7/seed0/train.json", data_sha256="4" * 64)
     edit(folder / "cifar100/pgd-7/seed0/evaluate/pgd-20.json", data_sha256="5" * 64)
-    sentences = describe_sources(collate(resolved, folder).runs)
+    sentences = describe_sources(collate(suite, folder).runs)
     for split, other in (("training", "444444444444"), ("test", "555555555555")):
         (sentence,) = (s for s in sentences if s.startswith(f"The {split} images of cifar100 were not the same"))
         assert f"{other} (1 record)" in sentence

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic import VARIANTS, edit, resolved_suite, write_results, write_verdicts
+from synthetic import VARIANTS, edit, made_up_suite, write_results, write_verdicts
 
 from analysis.compare import compare, read_folder
 from analysis.statistics import changes, holm
@@ -20,7 +20,7 @@ FEW = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus", "fast")}
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    return write_results(tmp_path_factory.mktemp("a"), resolved_suite(FEW, epochs=4), variants=FEW)
+    return write_results(tmp_path_factory.mktemp("a"), made_up_suite(FEW, epochs=4), variants=FEW)
 
 
 @pytest.fixture
@@ -225,8 +225,8 @@ def test_other_images_are_not_compared_and_are_a_change(capsys, original, copy):
 
 
 def test_one_seed_tells_no_noise(capsys, tmp_path):
-    resolved = resolved_suite(FEW, seeds=(0,), epochs=4)
-    a = write_results(tmp_path / "a", resolved, variants=FEW)
+    suite = made_up_suite(FEW, seeds=(0,), epochs=4)
+    a = write_results(tmp_path / "a", suite, variants=FEW)
     b = Path(shutil.copytree(a, tmp_path / "b" / "quick"))
     trained_again(b, flipped=0.2)
     status, out, _ = ran(capsys, a, b)
@@ -237,7 +237,7 @@ def test_one_seed_tells_no_noise(capsys, tmp_path):
 
 
 def test_folders_that_cannot_be_compared_are_refused_in_a_sentence(capsys, tmp_path, original):
-    other = write_results(tmp_path, resolved_suite(FEW, name="other", seeds=(0,), epochs=4), variants=FEW)
+    other = write_results(tmp_path, made_up_suite(FEW, name="other", seeds=(0,), epochs=4), variants=FEW)
     (tmp_path / "empty").mkdir()
     for folder, sentence in (
         (tmp_path / "nowhere", "no such folder"),

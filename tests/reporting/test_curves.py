@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic import VARIANTS, resolved_suite, write_results
+from synthetic import VARIANTS, made_up_suite, write_results
 
 from analysis.results import collate
 from reporting.plots import curves
@@ -16,12 +16,12 @@ SHOWN = ["steps", "step size\n(eps)", "gradient\nmagnitude", "validation\nclean 
 class Page:
     """A drawn page and what it was drawn from; `row(name)` are its panels from left to right."""
 
-    def __init__(self, resolved, root, **details):
-        self.resolved = resolved
-        self.found = collate(resolved, write_results(root, resolved, **{"variants": FEW, **details}))
-        self.page = curves.pages(resolved)[0]
-        self.figure = curves.curves_figure(resolved, self.page, self.found.runs, self.found.epochs)
-        self.text = curves.curves_text(resolved, self.page, self.found.runs, self.found.epochs)
+    def __init__(self, suite, root, **details):
+        self.resolved = suite
+        self.found = collate(suite, write_results(root, suite, **{"variants": FEW, **details}))
+        self.page = curves.pages(suite)[0]
+        self.figure = curves.curves_figure(suite, self.page, self.found.runs, self.found.epochs)
+        self.text = curves.curves_text(suite, self.page, self.found.runs, self.found.epochs)
 
     @property
     def names(self):
@@ -52,13 +52,13 @@ def events(axes, marker):
 
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory):
-    return Page(resolved_suite(FEW, epochs=10), tmp_path_factory.mktemp("healthy"))
+    return Page(made_up_suite(FEW, epochs=10), tmp_path_factory.mktemp("healthy"))
 
 
 @pytest.fixture(scope="module")
 def hurt(tmp_path_factory):
-    resolved = resolved_suite(FEW, epochs=24)
-    return Page(resolved, tmp_path_factory.mktemp("hurt"), collapsed=[("fast", 2)], diverged=[("pgd+mplus", 1)])
+    suite = made_up_suite(FEW, epochs=24)
+    return Page(suite, tmp_path_factory.mktemp("hurt"), collapsed=[("fast", 2)], diverged=[("pgd+mplus", 1)])
 
 
 def test_rows_are_what_was_logged_and_columns_are_methods_on_shared_axes(healthy):
@@ -120,7 +120,7 @@ def test_triangles_are_where_mplus_adds_steps_and_nowhere_else(healthy):
 
 def test_a_rule_that_is_not_mplus_has_no_triangles(tmp_path):
     few = {"deat-d": VARIANTS["deat-d"]}
-    page = Page(resolved_suite(few, epochs=10, seeds=(0,)), tmp_path, variants=few)
+    page = Page(made_up_suite(few, epochs=10, seeds=(0,)), tmp_path, variants=few)
     assert len(set(page.trace("deat-d", 0)["steps"])) > 1
     assert not any(events(axes, "^") for axes in page.figure.axes)
     assert "M+ adds steps" not in page.key[0]
@@ -157,13 +157,13 @@ def test_the_evaluated_epoch_of_each_run_is_on_its_curve(healthy):
 
 def test_a_column_without_magnitude_says_so_where_others_have_it(tmp_path):
     few = {label: VARIANTS[label] for label in ("pgd-7", "fast", "fast+mplus")}
-    page = Page(resolved_suite(few, epochs=4, seeds=(0,)), tmp_path, variants=few)
+    page = Page(made_up_suite(few, epochs=4, seeds=(0,)), tmp_path, variants=few)
     texts = [[text.get_text() for text in axes.texts] for axes in page.row("gradient\nmagnitude")]
     assert texts == [["not measured"], []]
 
 
 def test_variants_too_many_for_a_page_get_a_page_a_method_and_a_column_each():
-    small, big = resolved_suite(epochs=20), resolved_suite(epochs=200)
+    small, big = made_up_suite(epochs=20), made_up_suite(epochs=200)
     assert [page.name for page in curves.pages(small)] == ["training"]
     pages = curves.pages(big)
     assert [page.name for page in pages] == [f"training-{method}" for method in ("pgd", "free", "fast", "yopo", "deat")]
@@ -174,8 +174,8 @@ def test_variants_too_many_for_a_page_get_a_page_a_method_and_a_column_each():
 
 
 def test_where_no_run_is_ok_there_are_seeds_and_no_mean(tmp_path):
-    resolved = resolved_suite(FEW, epochs=12, seeds=(0,))
-    page = Page(resolved, tmp_path, collapsed=[(label, 0) for label in FEW])
+    suite = made_up_suite(FEW, epochs=12, seeds=(0,))
+    page = Page(suite, tmp_path, collapsed=[(label, 0) for label in FEW])
     for axes in page.figure.axes:
         assert not lines(axes, "_mean")
     assert len(lines(page.row(PGD)[0], "_seed")) == 2

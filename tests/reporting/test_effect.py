@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from synthetic import VARIANTS, edit, resolved_suite, robust_images, write_results, write_verdicts
+from synthetic import VARIANTS, changed, edit, made_up_suite, robust_images, write_results, write_verdicts
 
 from analysis.results import collate
 from analysis.statistics import crossed_mean, mcnemar, paired_interval
@@ -16,8 +16,8 @@ from reporting.summary import summary
 FEW = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus", "fast", "fast+mplus")}
 
 
-def effect(folder, resolved):
-    return effect_table(resolved, collate(resolved, folder).runs)
+def effect(folder, suite):
+    return effect_table(suite, collate(suite, folder).runs)
 
 
 def set_accuracy(folder, run, attack, correct, images=360):
@@ -33,19 +33,19 @@ def shown(table, variant):
 
 
 @pytest.fixture(scope="module")
-def resolved():
-    return resolved_suite(FEW, epochs=6)
+def suite():
+    return made_up_suite(FEW, epochs=6)
 
 
 @pytest.fixture
-def folder(tmp_path, resolved):
-    return write_results(tmp_path, resolved, variants=FEW)
+def folder(tmp_path, suite):
+    return write_results(tmp_path, suite, variants=FEW)
 
 
 @pytest.fixture(scope="module")
 def alone():
     """A suite of one pair and one attack, with nothing for it to disagree with."""
-    return resolved_suite({label: FEW[label] for label in ("pgd-7", "pgd+mplus")}, attacks=("autoattack",), epochs=6)
+    return made_up_suite({label: FEW[label] for label in ("pgd-7", "pgd+mplus")}, attacks=("autoattack",), epochs=6)
 
 
 @pytest.fixture
@@ -60,19 +60,19 @@ def costs(folder, label, **changes):
         edit(path, cost=json.loads(path.read_text())["cost"] | dict(zip(changes, values, strict=True)))
 
 
-def judged(folder, resolved, base, mplus):
+def judged(folder, suite, base, mplus):
     """The verdict on pgd+mplus where AutoAttack leaves these networks' images robust: (seeds, images) bool."""
     for label, verdicts in (("pgd-7", base), ("pgd+mplus", mplus)):
         for seed, robust in enumerate(verdicts):
             write_verdicts(folder / f"digits/{label}/seed{seed}/evaluate", "autoattack", robust)
-    return effect(folder, resolved)
+    return effect(folder, suite)
 
 
-def test_the_effect_is_paired_so_what_a_seed_does_to_both_cancels(folder, resolved):
+def test_the_effect_is_paired_so_what_a_seed_does_to_both_cancels(folder, suite):
     for seed, common in enumerate((0, 60, 150)):
         set_accuracy(folder, f"pgd-7/seed{seed}", "pgd-20", 100 + common)
         set_accuracy(folder, f"pgd+mplus/seed{seed}", "pgd-20", 100 + common + (18, 36, 54)[seed])
-    numbers = row(effect(folder, resolved), "pgd+mplus")
+    numbers = row(effect(folder, suite), "pgd+mplus")
     assert numbers["pgd-20_points_mean"] == pytest.approx(10)
     assert numbers["pgd-20_points_std"] == pytest.approx(5)
     half = 4.303 * 5 / 3**0.5
@@ -80,13 +80,13 @@ def test_the_effect_is_paired_so_what_a_seed_does_to_both_cancels(folder, resolv
     assert interval == pytest.approx((10 - half, 10 + half), abs=1e-2)
 
 
-def test_speed_ups_are_base_over_mplus_and_seconds_need_the_same_hardware(folder, resolved):
+def test_speed_ups_are_base_over_mplus_and_seconds_need_the_same_hardware(folder, suite):
     costs(folder, "fast", seconds=[30.0, 30.0, 40.0], passes=[60.0] * 3, compute=[90.0] * 3)
     costs(folder, "fast+mplus", seconds=[20.0, 20.0, 20.0], passes=[15.0] * 3, compute=[45.0] * 3)
     path = folder / "digits/fast/seed1/train.json"
     provenance = json.loads(path.read_text())["provenance"]
     edit(path, provenance=provenance | {"hardware": provenance["hardware"] | {"label": "another"}})
-    table = effect(folder, resolved)
+    table = effect(folder, suite)
     numbers = row(table, "fast+mplus")
     assert (numbers["passes_ratio_mean"], numbers["passes_ratio_n"]) == (pytest.approx(4), 3)
     assert (numbers["seconds_ratio_mean"], numbers["seconds_ratio_n"]) == (pytest.approx(3**0.5), 2)
@@ -95,19 +95,19 @@ def test_speed_ups_are_base_over_mplus_and_seconds_need_the_same_hardware(folder
     assert shown(table, "fast+mplus")["faster"].startswith("1.73 (n = 2) [")
 
 
-def test_pairs_with_a_diverged_or_missing_run_are_counted_and_not_used(tmp_path, resolved):
-    folder = write_results(tmp_path, resolved, variants=FEW, diverged=[("pgd-7", 0)])
+def test_pairs_with_a_diverged_or_missing_run_are_counted_and_not_used(tmp_path, suite):
+    folder = write_results(tmp_path, suite, variants=FEW, diverged=[("pgd-7", 0)])
     (folder / "digits/pgd+mplus/seed1/train.json").unlink()
-    table = effect(folder, resolved)
+    table = effect(folder, suite)
     numbers = row(table, "pgd+mplus")
     assert (numbers["n"], numbers["diverged"], numbers["missing"]) == (1, 1, 1)
     assert (numbers["clean_points_n"], numbers["passes_ratio_n"], numbers["seconds_ratio_n"]) == (1, 1, 1)
     assert shown(table, "pgd+mplus")["pairs"] == "1 of 3"
 
 
-def test_a_mean_with_collapsed_runs_is_not_judged_and_a_line_without_them_is(tmp_path, resolved):
-    folder = write_results(tmp_path, resolved, variants=FEW, collapsed=[("fast", 2)])
-    table = effect(folder, resolved)
+def test_a_mean_with_collapsed_runs_is_not_judged_and_a_line_without_them_is(tmp_path, suite):
+    folder = write_results(tmp_path, suite, variants=FEW, collapsed=[("fast", 2)])
+    table = effect(folder, suite)
     numbers = row(table, "fast+mplus")
     assert numbers["collapsed"] == 1
     assert numbers["pgd-20_points_mean"] > 8
@@ -121,8 +121,8 @@ def test_a_mean_with_collapsed_runs_is_not_judged_and_a_line_without_them_is(tmp
 
 def test_a_suite_without_bases_has_an_empty_effect_table_that_says_why(tmp_path):
     few = {"pgd-7": VARIANTS["pgd-7"]}
-    resolved = resolved_suite(few, epochs=4)
-    table = effect(write_results(tmp_path, resolved, variants=few), resolved)
+    suite = made_up_suite(few, epochs=4)
+    table = effect(write_results(tmp_path, suite, variants=few), suite)
     assert len(table.data) == 0
     for name, text in table.files().items():
         assert ("No variant" in text) == (not name.endswith(".csv"))
@@ -130,15 +130,15 @@ def test_a_suite_without_bases_has_an_empty_effect_table_that_says_why(tmp_path)
         assert "tabular" not in text
 
 
-def test_base_and_mplus_are_compared_image_by_image_for_each_seed_alone(tmp_path, resolved):
-    folder = write_results(tmp_path, resolved, variants=FEW, diverged=[("pgd-7", 2)])
+def test_base_and_mplus_are_compared_image_by_image_for_each_seed_alone(tmp_path, suite):
+    folder = write_results(tmp_path, suite, variants=FEW, diverged=[("pgd-7", 2)])
     rng, expected = np.random.default_rng(0), []
     for seed in (0, 1):
         base, mplus = rng.random((2, 360)) < [[0.5], [0.4]]
         write_verdicts(folder / f"digits/pgd-7/seed{seed}/evaluate", "pgd-20", base)
         write_verdicts(folder / f"digits/pgd+mplus/seed{seed}/evaluate", "pgd-20", mplus)
         expected.append(mcnemar(base, mplus))
-    table = effect(folder, resolved)
+    table = effect(folder, suite)
     numbers = row(table, "pgd+mplus")
     assert numbers["pgd-20_only_base"] == f"{expected[0].only_first}; {expected[1].only_first}; –"
     assert numbers["pgd-20_only_variant"] == f"{expected[0].only_second}; {expected[1].only_second}; –"
@@ -176,7 +176,7 @@ def test_a_difference_that_is_certain_but_within_the_margin_is_equivalence(attac
     numbers = row(judged(attacked, alone, base, mplus), "pgd+mplus")
     assert numbers["autoattack_points_high"] < 0
     assert numbers["verdict"] == "cheaper and equivalent"
-    narrower = alone | {"evaluation": alone["evaluation"] | {"equivalence_margin": 0.2}}
+    narrower = changed(alone, evaluation=alone.resolved["evaluation"] | {"equivalence_margin": 0.2})
     table = effect(attacked, narrower)
     assert row(table, "pgd+mplus")["verdict"] == "cheaper but weaker"
     assert "± 0.2 points" in table.caption
@@ -232,35 +232,35 @@ def test_an_inconclusive_verdict_says_how_many_seeds_or_that_images_are_wanting(
 
 
 def test_one_seed_is_not_tested(tmp_path):
-    resolved = resolved_suite(FEW, seeds=(0,), epochs=4)
-    table = effect(write_results(tmp_path, resolved, variants=FEW), resolved)
+    suite = made_up_suite(FEW, seeds=(0,), epochs=4)
+    table = effect(write_results(tmp_path, suite, variants=FEW), suite)
     assert row(table, "pgd+mplus")["robustness_verdict"] == "untested"
     assert "one seed" in shown(table, "pgd+mplus")["verdict"]
     assert re.fullmatch(r"[+−]\d+\.\d", shown(table, "pgd+mplus")["autoattack"])
 
 
-def test_where_no_pair_is_left_the_verdict_says_why(tmp_path, resolved):
-    folder = write_results(tmp_path, resolved, variants=FEW, diverged=[("pgd+mplus", seed) for seed in range(3)])
-    line = shown(effect(folder, resolved), "pgd+mplus")
+def test_where_no_pair_is_left_the_verdict_says_why(tmp_path, suite):
+    folder = write_results(tmp_path, suite, variants=FEW, diverged=[("pgd+mplus", seed) for seed in range(3)])
+    line = shown(effect(folder, suite), "pgd+mplus")
     assert line["verdict"] == "no pair; diverged: M+ in 3 of 3"
     assert line["fewer passes"] == line["autoattack"] == "–"
 
 
 @pytest.mark.parametrize("gone", [("pgd-7",), ("pgd+mplus",), ("pgd-7", "pgd+mplus")])
-def test_a_base_or_mplus_without_any_run_leaves_no_pair_and_all_else_is_told(folder, resolved, gone):
+def test_a_base_or_mplus_without_any_run_leaves_no_pair_and_all_else_is_told(folder, suite, gone):
     for label in gone:
         shutil.rmtree(folder / "digits" / label)
-    table = effect(folder, resolved)
+    table = effect(folder, suite)
     assert shown(table, "pgd+mplus")["verdict"] == "no pair"
     assert (row(table, "pgd+mplus")["n"], row(table, "pgd+mplus")["missing"]) == (0, 3)
     assert row(table, "fast+mplus")["n"] == 3
 
 
-def test_there_is_no_difference_between_accuracies_on_other_numbers_of_images(folder, resolved):
+def test_there_is_no_difference_between_accuracies_on_other_numbers_of_images(folder, suite):
     for seed in range(3):
         set_accuracy(folder, f"pgd-7/seed{seed}", "autoattack", 20, images=64)
     set_accuracy(folder, "fast/seed1", "autoattack", 20, images=64)
-    table = effect(folder, resolved)
+    table = effect(folder, suite)
     assert shown(table, "pgd+mplus")["autoattack"] == "–"
     assert np.isnan(row(table, "pgd+mplus")["autoattack_points_mean"])
     assert "(n = 2)" in shown(table, "fast+mplus")["autoattack"]
@@ -276,14 +276,14 @@ def test_a_test_that_has_decided_needs_no_more_seeds(attacked, alone):
 
 
 def test_without_autoattack_the_last_attack_is_judged(tmp_path):
-    resolved = resolved_suite(FEW, attacks=("clean", "pgd-20"), epochs=4)
-    table = effect(write_results(tmp_path, resolved, variants=FEW), resolved)
+    suite = made_up_suite(FEW, attacks=("clean", "pgd-20"), epochs=4)
+    table = effect(write_results(tmp_path, suite, variants=FEW), suite)
     assert set(table.data["headline"]) == {"pgd-20"}
     assert "pgd-20" in table.shown
 
 
-def test_a_verdict_names_suspect_runs(folder, resolved):
+def test_a_verdict_names_suspect_runs(folder, suite):
     set_accuracy(folder, "fast/seed1", "autoattack", 128, 128)
-    table = effect(folder, resolved)
+    table = effect(folder, suite)
     assert shown(table, "fast+mplus")["verdict"].endswith("; suspect: base in 1 of 3")
     assert "suspect" not in shown(table, "pgd+mplus")["verdict"]

@@ -76,7 +76,7 @@ class Results:
         return path, json.loads(path.with_suffix(".json").read_text())
 
     def chosen(self):
-        return examples.choose(self.suite.resolved, self.runs, self.folder / self.dataset)
+        return examples.choose(self.suite, self.runs, self.folder / self.dataset)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from synthetic import VARIANTS, resolved_suite, write_results
+from synthetic import VARIANTS, made_up_suite, write_results
 
 from analysis.results import collate
 from reporting import tables
@@ -25,13 +25,13 @@ VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dic
 
 
 @pytest.fixture(scope="module")
-def resolved():
-    return resolved_suite(FEW, seeds=(0,), epochs=4)
+def suite():
+    return made_up_suite(FEW, seeds=(0,), epochs=4)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, resolved):
-    return write_results(tmp_path_factory.mktemp("results"), resolved, variants=FEW)
+def folder(tmp_path_factory, suite):
+    return write_results(tmp_path_factory.mktemp("results"), suite, variants=FEW)
 
 
 @pytest.fixture
@@ -48,9 +48,9 @@ def paths(value, path=()):
         yield from paths(inner, (*path, key))
 
 
-def collated(resolved, folder, file):
+def collated(suite, folder, file):
     """Collate, and check that what is not used is named, and that what is used makes tables."""
-    found = collate(resolved, folder)
+    found = collate(suite, folder)
     used = found.runs[found.runs["variant"] == "pgd-7"]
     assert "pgd+mplus" in set(found.runs["variant"])
     assert found.missing or (len(used) == 4 and (used["evaluation_status"] == "ok").all())
@@ -58,10 +58,10 @@ def collated(resolved, folder, file):
         assert file.rpartition("/")[2].partition(".")[0] in line or file == "train.json"
         assert line.isprintable()
     if not found.problems:  # else they are the tables of results without that file
-        for table in tables.build(resolved, found.runs):
+        for table in tables.build(suite, found.runs):
             assert all(text.encode() for text in table.files().values())
-        assert render(resolved, folder).encode()
-        list(trace(resolved, folder, "effect", "pgd+mplus", None, "snakemake"))
+        assert render(suite, folder).encode()
+        list(trace(suite, folder, "effect", "pgd+mplus", None, "snakemake"))
 
 
 FUZZED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -70,7 +70,7 @@ FUZZED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @FUZZED
 @given(data=st.data())
 @pytest.mark.parametrize("file", RECORDS)
-def test_a_record_in_which_any_field_is_anything_is_used_or_named(resolved, folder, spoilt, file, data):
+def test_a_record_in_which_any_field_is_anything_is_used_or_named(suite, folder, spoilt, file, data):
     whole = json.loads((folder / RUN / file).read_text())
     place = data.draw(st.sampled_from(list(paths(whole))))
     changed = copy.deepcopy(whole)
@@ -82,16 +82,16 @@ def test_a_record_in_which_any_field_is_anything_is_used_or_named(resolved, fold
     elif isinstance(holder, dict):
         holder[data.draw(st.text(max_size=3))] = holder.pop(place[-1])
     (spoilt / RUN / file).write_text(json.dumps(changed))
-    collated(resolved, spoilt, file)
+    collated(suite, spoilt, file)
 
 
 @FUZZED
 @given(place=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255), cut=st.none() | st.floats(0, 1))
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_with_a_damaged_byte_or_without_its_end_is_used_or_named(
-    resolved, folder, spoilt, file, place, change, cut
+    suite, folder, spoilt, file, place, change, cut
 ):
     content = bytearray((folder / RUN / file).read_bytes())
     content[int(place * len(content))] ^= change
     (spoilt / RUN / file).write_bytes(content if cut is None else content[: int(cut * len(content))])
-    collated(resolved, spoilt, file)
+    collated(suite, spoilt, file)

@@ -5,7 +5,7 @@ import matplotlib
 import pandas as pd
 import pytest
 from scipy import stats
-from synthetic import VARIANTS, resolved_suite, write_results
+from synthetic import VARIANTS, made_up_suite, write_results
 
 from analysis import columns
 from analysis.published import matches, read_published
@@ -23,8 +23,8 @@ MORE = {
 }
 
 
-def suite(*variants, **changes):
-    """The suite cifar10 with these variants (a label's own where it is one of them), resolved."""
+def suite_with(*variants, **changes):
+    """The suite cifar10 with these variants (a label's own where it is one of them), suite."""
     content = {
         "suite": "cifar10",
         "datasets": ["cifar10"],
@@ -35,20 +35,20 @@ def suite(*variants, **changes):
         "seeds": [0, 1, 2],
         "variants": [{"label": "pgd-7", "method": "pgd"}],
     }
-    return Suite.from_mapping(content | ({"variants": list(variants)} if variants else {}) | changes).resolved
+    return Suite.from_mapping(content | ({"variants": list(variants)} if variants else {}) | changes)
 
 
-def runs_of(folder, resolved, **how):
-    looks = {v["label"]: (VARIANTS | MORE)[v["label"]] for v in resolved["variants"]}
-    return collate(resolved, write_results(folder, resolved, variants=looks, **how)).runs
+def runs_of(folder, suite, **how):
+    looks = {v.label: (VARIANTS | MORE)[v.label] for v in suite.variants}
+    return collate(suite, write_results(folder, suite, variants=looks, **how)).runs
 
 
 @pytest.fixture(scope="module")
 def cifar10(tmp_path_factory):
     """configs/cifar10.yaml with made-up records: one run of fast collapsed, one of yopo-5-3 diverged."""
-    resolved = Suite.load(ROOT / "configs" / "cifar10.yaml").resolved
+    suite = Suite.load(ROOT / "configs" / "cifar10.yaml")
     how = {"collapsed": [("fast", 2)], "diverged": [("yopo-5-3", 1)]}
-    return resolved, runs_of(tmp_path_factory.mktemp("results"), resolved, **how)
+    return suite, runs_of(tmp_path_factory.mktemp("results"), suite, **how)
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +79,11 @@ def test_a_line_has_our_seeds_the_published_number_and_the_t_interval_of_the_dif
 
 @pytest.mark.fault("clock")
 def test_minutes_that_were_taken_beside_other_work_are_in_no_mean_or_marked(cifar10):
-    resolved, runs = cifar10
+    suite, runs = cifar10
     seconds = runs[runs["variant"] == "free-8"].drop_duplicates("seed").set_index("seed")["seconds"]
     for busy in ([seconds.index[0]], list(seconds.index)):
         hurt = (runs["variant"] == "free-8") & runs["seed"].isin(busy)
-        made = literature.literature(resolved, runs.assign(disturbed=runs["disturbed"].mask(hurt, "it had no core")))
+        made = literature.literature(suite, runs.assign(disturbed=runs["disturbed"].mask(hurt, "it had no core")))
         minutes, passes = (line(made, "free-8", cost) for cost in ("minutes", "passes"))
         counted = seconds if len(busy) == len(seconds) else seconds.drop(busy)
         assert (minutes["n"], passes["n"]) == (len(counted), len(seconds))
@@ -108,8 +108,8 @@ def test_costs_stand_beside_each_other_and_no_difference_is_taken(cifar10, table
 
 
 def test_an_attack_of_other_steps_is_another_attack(tmp_path):
-    resolved = suite(evaluation={"attacks": ["clean", "pgd-20", "margin-20"]})
-    found = literature.literature(resolved, runs_of(tmp_path, resolved)).data
+    suite = suite_with(evaluation={"attacks": ["clean", "pgd-20", "margin-20"]})
+    found = literature.literature(suite, runs_of(tmp_path, suite)).data
     assert set(found["quantity"]) == {"clean", "margin-20", "passes", "minutes"}
 
 
@@ -124,24 +124,24 @@ def test_an_attack_of_other_steps_is_another_attack(tmp_path):
     ],
 )
 def test_nothing_is_compared_with_another_ball_network_activation_data_set_or_attack(tmp_path, changes):
-    resolved = suite(**changes)
-    found = literature.literature(resolved, runs_of(tmp_path, resolved))
+    suite = suite_with(**changes)
+    found = literature.literature(suite, runs_of(tmp_path, suite))
     assert len(found.data) == 0
     assert list(found.data.columns) == columns.names(columns.LITERATURE)
     assert found.files()["literature.csv"].startswith("dataset,variant,")
     assert found.caption == literature.NONE
-    assert plot.literature_figure(resolved, runs_of(tmp_path, resolved)) is None
-    assert plot.literature_text(resolved, runs_of(tmp_path, resolved)) is None
+    assert plot.literature_figure(suite, runs_of(tmp_path, suite)) is None
+    assert plot.literature_text(suite, runs_of(tmp_path, suite)) is None
 
 
 def test_each_published_network_has_lines_of_its_own_where_several_are_known(tmp_path, monkeypatch):
-    resolved = suite()
+    suite = suite_with()
     rows, sources = read_published()
     other = rows[(rows["method"] == "pgd-7") & (rows["source"] == "DEAT table 1")].assign(
         source="RobustBench Zhang2019You"
     )
     monkeypatch.setattr(literature, "read_published", lambda: (pd.concat([rows, other]), sources))
-    found = literature.literature(resolved, runs_of(tmp_path, resolved)).data
+    found = literature.literature(suite, runs_of(tmp_path, suite)).data
     assert list(found.loc[found["quantity"] == "autoattack", "source"]) == ["DEAT table 1", "RobustBench Zhang2019You"]
 
 
@@ -153,8 +153,8 @@ def test_settings_that_differ_are_named_and_those_that_agree_are_not(tmp_path):
         {"name": "pgd-100", "restarts": 3, "step_size": "0.5 eps"},
         {"name": "autoattack", "images": 128},
     ]
-    resolved = suite(free, training=training, evaluation={"attacks": attacks})
-    found = literature.literature(resolved, runs_of(tmp_path, resolved))
+    suite = suite_with(free, training=training, evaluation={"attacks": attacks})
+    found = literature.literature(suite, runs_of(tmp_path, suite))
     said = line(found, "free-8", "pgd-100")["differs"]
     for phrase in (
         "50 epochs, ours 15",
@@ -169,7 +169,7 @@ def test_settings_that_differ_are_named_and_those_that_agree_are_not(tmp_path):
     assert "batch size" not in said
     assert "our autoattack on 128 of 10000 test images" in line(found, "free-8", "autoattack")["differs"]
 
-    alike = suite(free | {"options": {"carry": False}})
+    alike = suite_with(free | {"options": {"carry": False}})
     said = line(literature.literature(alike, runs_of(tmp_path / "alike", alike)), "free-8", "autoattack")["differs"]
     assert "epochs" not in said
     assert "schedule" not in said
@@ -199,10 +199,10 @@ def test_a_parameter_that_is_not_the_published_one_is_named_with_both_values(
     rows.loc[of_n_fgsm, "architecture"] = "preact_resnet18"
     monkeypatch.setattr(literature, "read_published", lambda: (rows, sources))
     variant = {"label": "ours", "method": method, "steps": steps, "options": options}
-    resolved = suite(variant)
-    looks = {"ours": (method, resolved["variants"][0]["steps"]["rule"], *VARIANTS["pgd-7"][2:])}
-    runs = collate(resolved, write_results(tmp_path, resolved, variants=looks)).runs
-    found = literature.literature(resolved, runs).data
+    suite = suite_with(variant)
+    looks = {"ours": (method, suite.variants[0].steps.rule, *VARIANTS["pgd-7"][2:])}
+    runs = collate(suite, write_results(tmp_path, suite, variants=looks)).runs
+    found = literature.literature(suite, runs).data
     assert len(found)
     assert all(phrase in said.split("; ") for said in found["differs"])
 
@@ -214,8 +214,8 @@ def test_the_default_variants_of_the_cifar10_suite_have_the_published_parameters
 def test_the_parameters_of_a_published_run_are_those_of_its_note_where_it_has_one(tmp_path):
     def said(step_size, folder):
         variant = {"label": "pgd+mplus-2021", "method": "pgd", "steps": {"rule": "mplus-2021", "step_size": step_size}}
-        resolved = suite(variant, network={"name": "vgg16_bn"})
-        return " ".join(literature.literature(resolved, runs_of(tmp_path / folder, resolved)).data["differs"])
+        suite = suite_with(variant, network={"name": "vgg16_bn"})
+        return " ".join(literature.literature(suite, runs_of(tmp_path / folder, suite)).data["differs"])
 
     assert "steps of 0.25 eps, there 1.25 eps" in said("0.25 eps", "default")
     assert "steps of" not in said("1.25 eps", "as noted")
@@ -255,9 +255,9 @@ def test_collapsed_runs_are_in_one_line_and_left_out_of_another_and_diverged_one
 
 
 def test_the_quick_suite_has_an_empty_table_that_says_so(tmp_path):
-    resolved = resolved_suite()
-    runs = collate(resolved, write_results(tmp_path, resolved)).runs
-    found = literature.literature(resolved, runs)
+    suite = made_up_suite()
+    runs = collate(suite, write_results(tmp_path, suite)).runs
+    found = literature.literature(suite, runs)
     assert len(found.shown) == 0
     assert found.files()["literature.md"] == f"{literature.NONE}\n"
     assert found.files()["literature.tex"] == f"{literature.NONE}\n"
@@ -267,9 +267,9 @@ def test_without_published_numbers_there_is_no_match(tmp_path, cifar10):
     assert list(matches(*cifar10, *read_published(tmp_path / "published.csv"))) == []
 
 
-def figure_of(resolved, runs):
+def figure_of(suite, runs):
     with matplotlib.rc_context(RC):
-        return plot.literature_figure(resolved, runs)
+        return plot.literature_figure(suite, runs)
 
 
 def test_the_plot_has_a_filled_mark_for_each_mean_of_ours_and_a_hollow_one_for_each_published_number(cifar10, table):

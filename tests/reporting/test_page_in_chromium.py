@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
-from synthetic import VARIANTS, resolved_suite, write_results
+from synthetic import VARIANTS, made_up_suite, write_results
 
 from reporting import collate, page
 
@@ -33,11 +33,11 @@ def browser():
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """Where the report of a suite with plots lies."""
-    resolved = resolved_suite(SIX, seeds=(0, 1), epochs=12)
-    folder = write_results(tmp_path_factory.mktemp("results"), resolved, variants=SIX, collapsed={("fast", 1)})
+    suite = made_up_suite(SIX, seeds=(0, 1), epochs=12)
+    folder = write_results(tmp_path_factory.mktemp("results"), suite, variants=SIX, collapsed={("fast", 1)})
     with contextlib.redirect_stdout(io.StringIO()):
-        collate.report(resolved, folder)
-    return page.write(resolved, folder).as_uri()
+        collate.report(suite, folder)
+    return page.write(suite, folder).as_uri()
 
 
 @pytest.fixture

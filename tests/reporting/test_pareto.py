@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from synthetic import HARDWARE, VARIANTS, resolved_suite, robust_images, write_results, write_verdicts
+from synthetic import HARDWARE, VARIANTS, made_up_suite, robust_images, write_results, write_verdicts
 
 from analysis.pareto import standings
 from analysis.results import collate
@@ -10,8 +10,8 @@ FEW = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus", "fast", "fast+
 PASSES = "passes"
 
 
-def rows_of(resolved, root, **details):
-    runs = collate(resolved, write_results(root, resolved, **{"variants": FEW, **details})).runs
+def rows_of(suite, root, **details):
+    runs = collate(suite, write_results(root, suite, **{"variants": FEW, **details})).runs
     return runs[runs["attack"] == "autoattack"]
 
 
@@ -49,23 +49,23 @@ def staircase(axes):
 
 
 @pytest.fixture(scope="module")
-def resolved():
-    return resolved_suite(FEW, epochs=10)
+def suite():
+    return made_up_suite(FEW, epochs=10)
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory, resolved):
-    return rows_of(resolved, tmp_path_factory.mktemp("results"))
+def rows(tmp_path_factory, suite):
+    return rows_of(suite, tmp_path_factory.mktemp("results"))
 
 
 @pytest.fixture(scope="module")
-def panel(resolved, rows):
-    return pareto.pareto_figure(resolved, rows, PASSES).axes[0]
+def panel(suite, rows):
+    return pareto.pareto_figure(suite, rows, PASSES).axes[0]
 
 
 @pytest.fixture(scope="module")
-def hurt(tmp_path_factory, resolved):
-    return rows_of(resolved, tmp_path_factory.mktemp("hurt"), collapsed=[("fast", 2)], diverged=[("pgd+mplus", 1)])
+def hurt(tmp_path_factory, suite):
+    return rows_of(suite, tmp_path_factory.mktemp("hurt"), collapsed=[("fast", 2)], diverged=[("pgd+mplus", 1)])
 
 
 def means(rows):
@@ -73,8 +73,8 @@ def means(rows):
     return healthy.assign(percent=100 * healthy["accuracy"]).groupby("variant")[[PASSES, "percent"]].mean()
 
 
-def test_a_variant_is_on_the_front_where_no_other_mean_is_cheaper_and_more_accurate(resolved, rows):
-    stand, expected = standings(resolved, rows, PASSES), means(rows)
+def test_a_variant_is_on_the_front_where_no_other_mean_is_cheaper_and_more_accurate(suite, rows):
+    stand, expected = standings(suite, rows, PASSES), means(rows)
     for label, place in stand.iterrows():
         others = expected.drop(label)
         better = (others[PASSES] <= place["cost"]) & (others["percent"] >= place["percent"])
@@ -83,15 +83,15 @@ def test_a_variant_is_on_the_front_where_no_other_mean_is_cheaper_and_more_accur
     assert not stand["front"].all()
 
 
-def test_a_variant_with_a_failed_or_suspect_run_is_not_on_the_front_and_keeps_none_off_it(resolved, rows, hurt):
-    stand = standings(resolved, hurt, PASSES)
+def test_a_variant_with_a_failed_or_suspect_run_is_not_on_the_front_and_keeps_none_off_it(suite, rows, hurt):
+    stand = standings(suite, hurt, PASSES)
     assert stand.loc[["pgd+mplus", "fast"], "front"].tolist() == [False, False]
     assert stand.loc["fast", ["runs", "collapsed", "diverged"]].tolist() == [3, 1, 0]
     assert stand.loc["pgd+mplus", ["runs", "collapsed", "diverged"]].tolist() == [3, 0, 1]
     assert stand.loc["pgd-7", "front"]
     doubtful = rows.assign(suspect=rows["variant"].map(lambda label: "too good" if label == "fast" else ""))
-    without = standings(resolved, rows[rows["variant"] != "fast"], PASSES)
-    assert standings(resolved, doubtful, PASSES)["front"].drop("fast").equals(without["front"])
+    without = standings(suite, rows[rows["variant"] != "fast"], PASSES)
+    assert standings(suite, doubtful, PASSES)["front"].drop("fast").equals(without["front"])
 
 
 def test_means_and_seeds_are_where_their_cost_and_accuracy_are(panel, rows):
@@ -102,16 +102,16 @@ def test_means_and_seeds_are_where_their_cost_and_accuracy_are(panel, rows):
     assert np.array([mark[:2] for mark in marks(panel, pareto.SEEDS)]) == pytest.approx(np.array(seeds, dtype=float))
 
 
-def test_the_staircase_goes_through_the_front_and_to_the_end_of_the_axis(panel, resolved, rows):
-    stand = standings(resolved, rows, PASSES)
+def test_the_staircase_goes_through_the_front_and_to_the_end_of_the_axis(panel, suite, rows):
+    stand = standings(suite, rows, PASSES)
     corners = stand.loc[stand["front"], ["cost", "percent"]].sort_values("cost").to_numpy(float)
     (drawn,) = staircase(panel)
     assert drawn[:-1] == pytest.approx(corners)
     assert drawn[-1] == pytest.approx([panel.get_xlim()[1], corners[-1, 1]])
 
 
-def test_names_on_the_front_are_bold_and_no_variant_is_without_a_name(panel, resolved, rows):
-    stand = standings(resolved, rows, PASSES)
+def test_names_on_the_front_are_bold_and_no_variant_is_without_a_name(panel, suite, rows):
+    stand = standings(suite, rows, PASSES)
     assert {name: text.get_weight() == "bold" for name, text in labels(panel).items()} == stand["front"].to_dict()
 
 
@@ -124,11 +124,11 @@ def test_an_arrow_leads_from_each_bases_mean_to_its_mplus(panel, rows):
 
 def test_variants_of_equal_cost_and_accuracy_are_both_seen(tmp_path):
     twins = {label: ("pgd", "constant", None, 8, 0.9, 0.5, 7) for label in ("first", "second", "third")}
-    resolved = resolved_suite(twins, epochs=4)
-    folder = write_results(tmp_path, resolved, variants=twins)
+    suite = made_up_suite(twins, epochs=4)
+    folder = write_results(tmp_path, suite, variants=twins)
     for place in folder.rglob("evaluate"):
         write_verdicts(place, "autoattack", robust_images(128, 60))
-    axes = pareto.pareto_figure(resolved, collate(resolved, folder).runs, PASSES).axes[0]
+    axes = pareto.pareto_figure(suite, collate(suite, folder).runs, PASSES).axes[0]
     drawn = marks(axes, pareto.MEANS)
     assert len({mark[:2] for mark in drawn}) == 1
     sizes = [mark[2] for mark in drawn]
@@ -142,8 +142,8 @@ def test_variants_of_equal_cost_and_accuracy_are_both_seen(tmp_path):
 
 
 def test_a_single_seed_is_drawn_once(tmp_path):
-    resolved = resolved_suite(FEW, seeds=(0,), epochs=4)
-    figure = pareto.pareto_figure(resolved, rows_of(resolved, tmp_path), PASSES)
+    suite = made_up_suite(FEW, seeds=(0,), epochs=4)
+    figure = pareto.pareto_figure(suite, rows_of(suite, tmp_path), PASSES)
     assert len(marks(figure.axes[0], pareto.MEANS)) == 5
     assert marks(figure.axes[0], pareto.SEEDS) == []
     assert "a run" in legend(figure)[0]
@@ -153,33 +153,33 @@ def test_a_single_seed_is_drawn_once(tmp_path):
 def test_the_cost_axis_is_logarithmic_only_beyond_a_factor_of_ten(tmp_path, panel):
     assert panel.get_xscale() == "linear"
     wide = {**FEW, "pgd-30": ("pgd", "constant", None, 31, 0.9, 0.52, 30)}
-    resolved = resolved_suite(wide, seeds=(0,), epochs=4)
-    axes = pareto.pareto_figure(resolved, rows_of(resolved, tmp_path, variants=wide), PASSES).axes[0]
+    suite = made_up_suite(wide, seeds=(0,), epochs=4)
+    axes = pareto.pareto_figure(suite, rows_of(suite, tmp_path, variants=wide), PASSES).axes[0]
     assert axes.get_xscale() == "log"
     assert axes.xaxis.get_major_formatter()(50) == "50"
 
 
-def test_the_attack_shown_is_the_last_where_there_is_no_autoattack(tmp_path, resolved, rows):
-    assert "AutoAttack (128 test images)" in pareto.pareto_figure(resolved, rows, PASSES).get_suptitle()
-    other = resolved_suite(FEW, seeds=(0,), attacks=("clean", "pgd-20"), epochs=4)
+def test_the_attack_shown_is_the_last_where_there_is_no_autoattack(tmp_path, suite, rows):
+    assert "AutoAttack (128 test images)" in pareto.pareto_figure(suite, rows, PASSES).get_suptitle()
+    other = made_up_suite(FEW, seeds=(0,), attacks=("clean", "pgd-20"), epochs=4)
     runs = collate(other, write_results(tmp_path, other, variants=FEW)).runs
     assert "pgd-20 (360 test images)" in pareto.pareto_figure(other, runs, PASSES).get_suptitle()
     assert pareto.pareto_text(other, runs, PASSES).alt.startswith("Accuracy under pgd-20 on 360 test images")
 
 
-def test_seconds_of_different_hardware_are_in_panels_of_their_own(tmp_path, resolved):
-    rows = rows_of(resolved, tmp_path, hardware={1: "NVIDIA H200"})
-    panels = pareto.pareto_figure(resolved, rows, "seconds").axes
+def test_seconds_of_different_hardware_are_in_panels_of_their_own(tmp_path, suite):
+    rows = rows_of(suite, tmp_path, hardware={1: "NVIDIA H200"})
+    panels = pareto.pareto_figure(suite, rows, "seconds").axes
     assert [HARDWARE in axes.get_xlabel() for axes in panels] == [True, False]
     assert [len(marks(axes, pareto.SEEDS)) for axes in panels] == [10, 0]
-    assert len(pareto.pareto_figure(resolved, rows, PASSES).axes) == 1
-    alt = pareto.pareto_text(resolved, rows, "seconds").alt
+    assert len(pareto.pareto_figure(suite, rows, PASSES).axes) == 1
+    alt = pareto.pareto_text(suite, rows, "seconds").alt
     assert alt.count("On the Pareto front") == 2
     assert "On NVIDIA H200." in alt
 
 
-def test_a_collapsed_run_is_crossed_and_written_with_its_accuracy_where_it_is_off_the_axis(resolved, hurt):
-    figure = pareto.pareto_figure(resolved, hurt, "seconds")
+def test_a_collapsed_run_is_crossed_and_written_with_its_accuracy_where_it_is_off_the_axis(suite, hurt):
+    figure = pareto.pareto_figure(suite, hurt, "seconds")
     axes = figure.axes[0]
     assert len(crosses(axes)) == 1
     assert {"↓ fast 0.0 %", "fast (1 of 3 collapsed)"} <= set(labels(axes))
@@ -187,34 +187,34 @@ def test_a_collapsed_run_is_crossed_and_written_with_its_accuracy_where_it_is_of
     assert "collapsed, in no mean" in legend(figure)[0][-1]
 
 
-def test_a_diverged_run_is_named_and_has_no_mark(resolved, hurt):
-    figure = pareto.pareto_figure(resolved, hurt, "seconds")
+def test_a_diverged_run_is_named_and_has_no_mark(suite, hurt):
+    figure = pareto.pareto_figure(suite, hurt, "seconds")
     assert "pgd+mplus seed 1" in legend(figure)[1]
     assert "pgd+mplus (1 of 3 diverged)" in labels(figure.axes[0])
     assert len(marks(figure.axes[0], pareto.SEEDS)) == 5 * 3 - 1
 
 
-def test_nothing_is_said_of_collapse_or_divergence_where_there_was_none(resolved, rows):
-    entries, note = legend(pareto.pareto_figure(resolved, rows, PASSES))
+def test_nothing_is_said_of_collapse_or_divergence_where_there_was_none(suite, rows):
+    entries, note = legend(pareto.pareto_figure(suite, rows, PASSES))
     assert not any("collapsed" in entry for entry in entries)
     assert note == ""
-    assert "Failed" not in pareto.pareto_text(resolved, rows, PASSES).alt
+    assert "Failed" not in pareto.pareto_text(suite, rows, PASSES).alt
 
 
-def test_where_every_run_collapsed_there_are_crosses_and_no_front(tmp_path, resolved):
-    rows = rows_of(resolved, tmp_path, collapsed=[(label, seed) for label in FEW for seed in range(3)])
-    figure = pareto.pareto_figure(resolved, rows, PASSES)
+def test_where_every_run_collapsed_there_are_crosses_and_no_front(tmp_path, suite):
+    rows = rows_of(suite, tmp_path, collapsed=[(label, seed) for label in FEW for seed in range(3)])
+    figure = pareto.pareto_figure(suite, rows, PASSES)
     axes = figure.axes[0]
     assert len(crosses(axes)) == 15
     assert staircase(axes) == marks(axes, pareto.MEANS) == []
     assert not any("front" in entry or "mean of" in entry for entry in legend(figure)[0])
     assert axes.get_ylim()[1] - axes.get_ylim()[0] >= 2  # not an axis of hundredths of a point around 0
-    assert "Pareto front:" not in pareto.pareto_text(resolved, rows, PASSES).alt
+    assert "Pareto front:" not in pareto.pareto_text(suite, rows, PASSES).alt
 
 
-def test_the_alternative_text_says_who_is_on_the_front_what_mplus_moves_and_what_failed(resolved, hurt):
-    stand = standings(resolved, hurt, PASSES)
-    alt = pareto.pareto_text(resolved, hurt, PASSES).alt
+def test_the_alternative_text_says_who_is_on_the_front_what_mplus_moves_and_what_failed(suite, hurt):
+    stand = standings(suite, hurt, PASSES)
+    alt = pareto.pareto_text(suite, hurt, PASSES).alt
     on, off = sentence(alt, "On the Pareto front: "), sentence(alt, "Not on it: ")
     for label, place in stand.iterrows():
         said = f"{label} ({place['percent']:.1f} % at "

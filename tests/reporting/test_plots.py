@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
-from synthetic import VARIANTS, resolved_suite, write_results
+from synthetic import VARIANTS, made_up_suite, write_results
 
 from analysis.results import collate
 from reporting import plots
@@ -23,27 +23,27 @@ NAMES = {"accuracy_vs_seconds", "accuracy_vs_passes", "training"}
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def collation(root, resolved, **details):
-    return collate(resolved, write_results(root, resolved, **{"variants": FEW, **details}))
+def collation(root, suite, **details):
+    return collate(suite, write_results(root, suite, **{"variants": FEW, **details}))
 
 
-def stems(resolved, found):
-    return [stem for stem, _ in plots.figures(resolved, found.runs, found.epochs)]
-
-
-@pytest.fixture(scope="module")
-def resolved():
-    return resolved_suite(FEW, epochs=10, seeds=(0, 1))
+def stems(suite, found):
+    return [stem for stem, _ in plots.figures(suite, found.runs, found.epochs)]
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory, resolved):
-    return collation(tmp_path_factory.mktemp("results"), resolved)
+def suite():
+    return made_up_suite(FEW, epochs=10, seeds=(0, 1))
 
 
 @pytest.fixture(scope="module")
-def images(resolved, found):
-    return plots.draw(resolved, found.runs, found.epochs)
+def found(tmp_path_factory, suite):
+    return collation(tmp_path_factory.mktemp("results"), suite)
+
+
+@pytest.fixture(scope="module")
+def images(suite, found):
+    return plots.draw(suite, found.runs, found.epochs)
 
 
 def test_every_plot_is_an_svg_and_a_png(images):
@@ -54,24 +54,24 @@ def test_every_plot_is_an_svg_and_a_png(images):
 
 
 def test_whatever_may_be_drawn_is_listed_whether_the_suite_is_big_or_small(images, tmp_path):
-    small = resolved_suite(FEW, epochs=10, seeds=(0, 1))
+    small = made_up_suite(FEW, epochs=10, seeds=(0, 1))
     assert set(images) <= set(plots.file_names(small))
-    big = resolved_suite(FEW, epochs=600, seeds=(0, 1))
+    big = made_up_suite(FEW, epochs=600, seeds=(0, 1))
     made = collation(tmp_path, small)
     split = {f"{stem}.{kind}" for stem in stems(big, made) for kind in ("svg", "png")}
     assert {"training-pgd.svg", "training-fast.png"} <= split <= set(plots.file_names(big))
     assert set(plots.file_names(big)) == set(plots.file_names(small))  # so that neither leaves the other's behind
 
 
-def test_the_same_records_give_the_same_bytes_and_no_date(resolved, found, images):
-    assert plots.draw(resolved, found.runs, found.epochs) == images
+def test_the_same_records_give_the_same_bytes_and_no_date(suite, found, images):
+    assert plots.draw(suite, found.runs, found.epochs) == images
     assert not any(b"dc:date" in image for image in images.values())
 
 
-def test_matplotlib_is_left_as_it_was_and_its_settings_change_nothing(resolved, found, images):
+def test_matplotlib_is_left_as_it_was_and_its_settings_change_nothing(suite, found, images):
     with matplotlib.rc_context({"font.size": 17, "svg.hashsalt": "other"}):
         before = dict(matplotlib.rcParams)
-        assert plots.draw(resolved, found.runs, found.epochs) == images
+        assert plots.draw(suite, found.runs, found.epochs) == images
         assert dict(matplotlib.rcParams) == before
 
 
@@ -105,11 +105,11 @@ def coordinates(svg):
             yield np.cumsum(numbers, axis=0) if "l" in commands else numbers
 
 
-def test_a_smaller_svg_draws_every_line_where_matplotlib_would(resolved, found, images):
+def test_a_smaller_svg_draws_every_line_where_matplotlib_would(suite, found, images):
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(plots.RC)
-        figures = dict(plots.figures(resolved, found.runs, found.epochs))
+        figures = dict(plots.figures(suite, found.runs, found.epochs))
         render(figures["training"], "training")  # takes the clips of gridlines away, as for `images`
         buffer = io.BytesIO()
         figures["training"].savefig(buffer, format="svg")
@@ -123,30 +123,30 @@ def test_a_smaller_svg_draws_every_line_where_matplotlib_would(resolved, found, 
 
 def test_plots_of_several_data_sets_are_apart_and_named_after_them(tmp_path):
     few = {"fast": VARIANTS["fast"]}
-    resolved = resolved_suite(few, datasets=("digits", "cifar10"), seeds=(0,), epochs=3)
-    found = collation(tmp_path, resolved, variants=few)
-    images = plots.draw(resolved, found.runs, found.epochs)
+    suite = made_up_suite(few, datasets=("digits", "cifar10"), seeds=(0,), epochs=3)
+    found = collation(tmp_path, suite, variants=few)
+    images = plots.draw(suite, found.runs, found.epochs)
     assert {"accuracy_vs_seconds-digits.svg", "accuracy_vs_seconds-cifar10.png"} <= set(images)
     assert images["training-digits.png"] != images["training-cifar10.png"]
-    texts = plots.texts(resolved, found.runs, found.epochs)
+    texts = plots.texts(suite, found.runs, found.epochs)
     assert {f"{stem}.svg" for stem in texts} == {name for name in images if name.endswith("svg")}
     assert "digits" not in texts["training-cifar10"].caption
 
 
-def test_what_has_no_data_is_neither_drawn_nor_described(tmp_path, resolved):
-    folder = write_results(tmp_path, resolved, variants=FEW)
+def test_what_has_no_data_is_neither_drawn_nor_described(tmp_path, suite):
+    folder = write_results(tmp_path, suite, variants=FEW)
     for path in folder.rglob("evaluate/autoattack.json"):
         path.unlink()
-    found = collate(resolved, folder)
-    assert stems(resolved, found) == list(plots.texts(resolved, found.runs, found.epochs)) == ["training"]
+    found = collate(suite, folder)
+    assert stems(suite, found) == list(plots.texts(suite, found.runs, found.epochs)) == ["training"]
     for path in folder.rglob("epochs.csv"):
         path.write_text("")
-    found = collate(resolved, folder)
-    assert stems(resolved, found) == list(plots.texts(resolved, found.runs, found.epochs)) == []
+    found = collate(suite, folder)
+    assert stems(suite, found) == list(plots.texts(suite, found.runs, found.epochs)) == []
 
 
-def test_every_plot_has_a_heading_a_caption_with_protocol_and_hardware_and_an_alternative_text(resolved, found, images):
-    texts = plots.texts(resolved, found.runs, found.epochs)
+def test_every_plot_has_a_heading_a_caption_with_protocol_and_hardware_and_an_alternative_text(suite, found, images):
+    texts = plots.texts(suite, found.runs, found.epochs)
     assert set(texts) == NAMES
     for text in texts.values():
         assert "digits" in text.title
@@ -157,8 +157,8 @@ def test_every_plot_has_a_heading_a_caption_with_protocol_and_hardware_and_an_al
             assert label in text.alt
 
 
-def test_the_method_is_the_colour_and_mplus_another_mark_and_line(resolved):
-    look = styles(resolved)
+def test_the_method_is_the_colour_and_mplus_another_mark_and_line(suite):
+    look = styles(suite)
     assert look["pgd-7"].colour == look["pgd+mplus"].colour != look["fast"].colour
     assert look["pgd-7"].marker != look["pgd+mplus"].marker
     assert look["pgd-7"].line != look["pgd+mplus"].line
@@ -166,8 +166,8 @@ def test_the_method_is_the_colour_and_mplus_another_mark_and_line(resolved):
 
 def test_variants_of_one_method_never_look_alike():
     rules = ("constant", "every", "accuracy", "amata", "mplus", "mplus-2021")
-    resolved = resolved_suite({rule: ("deat", rule, *VARIANTS["deat-d"][2:]) for rule in rules})
-    look = styles(resolved).values()
+    suite = made_up_suite({rule: ("deat", rule, *VARIANTS["deat-d"][2:]) for rule in rules})
+    look = styles(suite).values()
     assert len({(style.marker, style.mplus) for style in look}) == len(rules)
     assert len({str(style.line) for style in look}) == len(rules)
 
@@ -200,11 +200,11 @@ def test_a_label_lies_where_it_was_placed():
 
 
 def test_a_page_as_full_as_may_be_is_an_svg_of_less_than_150_kb(tmp_path):
-    resolved = resolved_suite(seeds=(0, 1, 2, 3), epochs=50, attacks=("clean",))
-    found = collation(tmp_path, resolved, variants=VARIANTS)
+    suite = made_up_suite(seeds=(0, 1, 2, 3), epochs=50, attacks=("clean",))
+    found = collation(tmp_path, suite, variants=VARIANTS)
     noise = np.random.default_rng(0).normal(0, 0.01, len(found.epochs))
     found.epochs["validation_clean_accuracy"] += noise  # as real curves have it, of which nothing can be left out
-    (page,) = curves.pages(resolved)
+    (page,) = curves.pages(suite)
     with matplotlib.rc_context(plots.RC):
-        figure = curves.curves_figure(resolved, page, found.runs, found.epochs)
+        figure = curves.curves_figure(suite, page, found.runs, found.epochs)
         assert len(render(figure, "training")["svg"]) < 150_000

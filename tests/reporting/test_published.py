@@ -3,7 +3,7 @@
 import csv
 
 import pytest
-from test_literature import EPS, suite
+from test_literature import EPS, suite_with
 
 from analysis import published
 from analysis.published import COLUMNS, SOURCES, counterpart, read_published
@@ -14,7 +14,7 @@ from experiment.suite import ROOT, Suite
 def variant_of(method, options=None, **steps):
     """A variant as it is resolved, of this method and steps."""
     content = {"label": "pgd-7", "method": method, "steps": steps, "options": options or {}}
-    return suite(content)["variants"][0]
+    return suite_with(content).resolved["variants"][0]
 
 
 @pytest.mark.parametrize(

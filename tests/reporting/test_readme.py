@@ -15,8 +15,8 @@ REFERENCE = ROOT / "results" / "reference" / readme.SUITE
 
 
 @pytest.fixture(scope="module")
-def resolved():
-    return Suite.load(ROOT / "configs" / f"{readme.SUITE}.yaml").resolved
+def suite():
+    return Suite.load(ROOT / "configs" / f"{readme.SUITE}.yaml")
 
 
 def test_the_readme_is_not_stale_against_the_reference_tables():
@@ -24,11 +24,11 @@ def test_the_readme_is_not_stale_against_the_reference_tables():
     assert readme.rewritten(text, readme.section(REFERENCE, f"results/reference/{readme.SUITE}")) == text
 
 
-def test_the_reference_tables_are_those_of_the_reference_records(tmp_path, resolved, monkeypatch):
+def test_the_reference_tables_are_those_of_the_reference_records(tmp_path, suite, monkeypatch):
     copy = tmp_path / readme.SUITE
     shutil.copytree(REFERENCE, copy, ignore=shutil.ignore_patterns("runs.csv", "tables", "plots"))
     monkeypatch.setattr(plots, "draw", lambda *_: {})
-    assert report(resolved, copy) == 0
+    assert report(suite, copy) == 0
     made = {path.relative_to(copy): path.read_bytes() for path in [copy / "runs.csv", *(copy / "tables").iterdir()]}
     listed = [REFERENCE / "runs.csv", *(REFERENCE / "tables").iterdir()]
     assert {path.relative_to(REFERENCE) for path in listed} == set(made)
@@ -36,10 +36,10 @@ def test_the_reference_tables_are_those_of_the_reference_records(tmp_path, resol
         assert (REFERENCE / name).read_bytes() == content, f"{name} is stale; `make readme` renews it"
 
 
-def test_the_reference_plots_are_all_there_and_no_others(resolved):
+def test_the_reference_plots_are_all_there_and_no_others(suite):
     """Their bytes depend on the version of matplotlib; what there is to draw does not."""
-    found = collate(resolved, REFERENCE)
-    stems = set(plots.texts(resolved, found.runs, found.epochs))
+    found = collate(suite, REFERENCE)
+    stems = set(plots.texts(suite, found.runs, found.epochs))
     assert {path.name for path in (REFERENCE / "plots").iterdir()} == {
         f"{s}.{e}" for s in stems for e in ("svg", "png")
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic import VARIANTS, resolved_suite, write_results, write_verdicts
+from synthetic import VARIANTS, made_up_suite, write_results, write_verdicts
 
 from analysis.results import collate
 from experiment.suite import Suite
@@ -17,10 +17,10 @@ FEW = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus", "fast", "fast+
 EVERY_RUN = [(label, seed) for label in FEW for seed in range(3)]
 
 
-def summarized(tmp_path, resolved, variants=FEW, after=lambda folder: None, **events):
-    folder = write_results(tmp_path, resolved, variants=variants, **events)
+def summarized(tmp_path, suite, variants=FEW, after=lambda folder: None, **events):
+    folder = write_results(tmp_path, suite, variants=variants, **events)
     after(folder)
-    sentences = summary(resolved, collate(resolved, folder).runs)
+    sentences = summary(suite, collate(suite, folder).runs)
     for sentence in sentences:
         assert sentence[0].isupper()
         assert sentence.endswith(".")
@@ -30,14 +30,14 @@ def summarized(tmp_path, resolved, variants=FEW, after=lambda folder: None, **ev
 
 
 @pytest.fixture(scope="module")
-def resolved():
-    return resolved_suite(FEW, epochs=6)
+def suite():
+    return made_up_suite(FEW, epochs=6)
 
 
 def test_the_summary_of_the_reference_results_is_what_their_tables_say():
     suite = Suite.load(ROOT / "configs" / "quick.yaml")
-    runs = collate(suite.resolved, ROOT / "results" / "reference" / "quick").runs
-    mplus, front, doubts = summary(suite.resolved, runs)
+    runs = collate(suite, ROOT / "results" / "reference" / "quick").runs
+    mplus, front, doubts = summary(suite, runs)
     effect = pd.read_csv(ROOT / "results/reference/quick/tables/effect.csv").set_index("variant")
     cheaper = effect[effect["passes_ratio_mean"] >= 1.05]
     fewest, most = cheaper["passes_ratio_mean"].min(), cheaper["passes_ratio_mean"].max()
@@ -46,7 +46,7 @@ def test_the_summary_of_the_reference_results_is_what_their_tables_say():
         weaker = f"{label} is weaker (−{-row['autoattack_points_mean']:.1f} points)"
         assert (weaker in mplus) == (row["autoattack_points_high"] < 0)
     assert "neither a difference nor equivalence within 1 point is shown" in mplus
-    labels = [variant["label"] for variant in suite.resolved["variants"]]
+    labels = [variant.label for variant in suite.variants]
     listed = [label for label in labels if f"{label} (" in front]
     means = runs[runs["attack"] == "autoattack"].groupby("variant")[["passes", "accuracy"]].mean()
     on_front = [
@@ -65,7 +65,7 @@ def test_the_summary_of_the_reference_results_is_what_their_tables_say():
     assert f"seconds are those of {hardware} and of no other machine" in doubts
 
 
-def test_every_verdict_is_counted_once_and_named(tmp_path, resolved):
+def test_every_verdict_is_counted_once_and_named(tmp_path, suite):
     rng = np.random.default_rng(0)
 
     def attack(folder):
@@ -76,7 +76,7 @@ def test_every_verdict_is_counted_once_and_named(tmp_path, resolved):
                 robust = robust & (rng.random(5000) < share)
                 write_verdicts(folder / f"digits/{mplus}/seed{seed}/evaluate", "autoattack", robust)
 
-    mplus, _, doubts = summarized(tmp_path, resolved, after=attack)
+    mplus, _, doubts = summarized(tmp_path, suite, after=attack)
     assert "pgd+mplus is equivalent within 1 point" in mplus
     assert "fast+mplus is weaker (−12." in mplus
     assert "5,000 test images" in doubts
@@ -84,20 +84,20 @@ def test_every_verdict_is_counted_once_and_named(tmp_path, resolved):
 
 def test_a_suite_without_mplus_says_so_and_still_has_a_front(tmp_path):
     few = {"pgd-7": VARIANTS["pgd-7"], "fast": VARIANTS["fast"]}
-    mplus, front, doubts = summarized(tmp_path, resolved_suite(few, epochs=4), few)
+    mplus, front, doubts = summarized(tmp_path, made_up_suite(few, epochs=4), few)
     assert "No variant of this suite names a base" in mplus
     assert "pgd-7 (" in front
     assert "difference to" not in doubts
 
 
 def test_one_seed_is_told_to_be_untested(tmp_path):
-    mplus, _, doubts = summarized(tmp_path, resolved_suite(FEW, seeds=(0,), epochs=4))
+    mplus, _, doubts = summarized(tmp_path, made_up_suite(FEW, seeds=(0,), epochs=4))
     assert "pgd+mplus and fast+mplus are untested" in mplus
     assert "1 seed and 128 test images" in doubts
 
 
 def test_several_data_sets_are_told_apart(tmp_path):
-    mplus, front, _ = summarized(tmp_path, resolved_suite(FEW, datasets=("digits", "cifar10"), epochs=4))
+    mplus, front, _ = summarized(tmp_path, made_up_suite(FEW, datasets=("digits", "cifar10"), epochs=4))
     assert mplus.startswith("On digits and cifar10, ")
     assert "pgd+mplus on digits" in mplus
     assert " on digits; " in front
@@ -105,21 +105,21 @@ def test_several_data_sets_are_told_apart(tmp_path):
 
 
 @pytest.mark.parametrize("status", ["collapsed", "diverged"])
-def test_where_every_run_failed_nothing_is_compared_and_there_is_no_front(tmp_path, resolved, status):
-    mplus, front, doubts = summarized(tmp_path, resolved, **{status: EVERY_RUN})
+def test_where_every_run_failed_nothing_is_compared_and_there_is_no_front(tmp_path, suite, status):
+    mplus, front, doubts = summarized(tmp_path, suite, **{status: EVERY_RUN})
     assert ("as runs of a pair collapsed" if status == "collapsed" else "nothing is compared") in mplus
     assert "weaker" not in mplus
     assert "no front" in front
     assert f"12 runs {status}" in doubts
 
 
-def test_what_is_missing_failed_or_suspect_is_counted(tmp_path, resolved):
+def test_what_is_missing_failed_or_suspect_is_counted(tmp_path, suite):
     def damage(folder):
         shutil.rmtree(folder / "digits/pgd+mplus/seed1")
         (folder / "digits/pgd-7/seed0/evaluate/autoattack.json").unlink()
         write_verdicts(folder / "digits/fast/seed1/evaluate", "autoattack", np.ones(128, bool))
 
-    _, front, doubts = summarized(tmp_path, resolved, after=damage, collapsed=[("fast", 2)])
+    _, front, doubts = summarized(tmp_path, suite, after=damage, collapsed=[("fast", 2)])
     assert "1 run collapsed (fast seed 2" in doubts
     assert "1 run is suspect" in doubts
     assert "1 run is missing" in doubts
@@ -127,7 +127,7 @@ def test_what_is_missing_failed_or_suspect_is_counted(tmp_path, resolved):
     assert "fast (" not in front
 
 
-def test_the_seeds_behind_the_judged_attack_are_counted_not_those_that_were_planned(tmp_path, resolved):
+def test_the_seeds_behind_the_judged_attack_are_counted_not_those_that_were_planned(tmp_path, suite):
     def lose(seeds, labels):
         def after(folder):
             for label in labels:
@@ -143,10 +143,10 @@ def test_the_seeds_behind_the_judged_attack_are_counted_not_those_that_were_plan
         ("none of one", (0, 1, 2), ["fast"], "0 to 3 seeds"),
         ("none", (0, 1, 2), FEW, "no seed"),
     ):
-        doubts = summarized(tmp_path / name, resolved, after=lose(seeds, labels))[2]
+        doubts = summarized(tmp_path / name, suite, after=lose(seeds, labels))[2]
         assert doubts.startswith(f"All of this rests on {said} and ")
 
 
-def test_seconds_of_several_machines_are_doubted(tmp_path, resolved):
-    *_, doubts = summarized(tmp_path, resolved, hardware={0: "one", 1: "another", 2: "another"})
+def test_seconds_of_several_machines_are_doubted(tmp_path, suite):
+    *_, doubts = summarized(tmp_path, suite, hardware={0: "one", 1: "another", 2: "another"})
     assert "seconds are of 2 kinds of hardware" in doubts

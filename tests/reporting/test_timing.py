@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from synthetic import DISTURBED, VARIANTS, edit, resolved_suite, write_results
+from synthetic import DISTURBED, VARIANTS, edit, made_up_suite, write_results
 
 from analysis.pareto import standings
 from analysis.results import collate
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.fault("clock")
 
 
 @pytest.fixture(scope="module")
-def resolved():
-    return resolved_suite(FEW, epochs=6)
+def suite():
+    return made_up_suite(FEW, epochs=6)
 
 
 def seconds(folder, label):
@@ -31,19 +31,19 @@ def seconds(folder, label):
     ]
 
 
-def collated(tmp_path, resolved, disturbed=()):
-    folder = write_results(tmp_path, resolved, variants=FEW, disturbed=disturbed)
-    return folder, collate(resolved, folder).runs
+def collated(tmp_path, suite, disturbed=()):
+    folder = write_results(tmp_path, suite, variants=FEW, disturbed=disturbed)
+    return folder, collate(suite, folder).runs
 
 
-def table(resolved, runs, name):
-    made = next(table for table in tables.build(resolved, runs) if table.name == name)
+def table(suite, runs, name):
+    made = next(table for table in tables.build(suite, runs) if table.name == name)
     return made, made.data.set_index("variant"), made.shown.set_index("variant")
 
 
-def test_means_of_seconds_are_of_undisturbed_runs_and_the_table_says_how_many_and_which(tmp_path, resolved):
-    folder, runs = collated(tmp_path, resolved, [("pgd-7", 1)])
-    made, data, shown = table(resolved, runs, "cost")
+def test_means_of_seconds_are_of_undisturbed_runs_and_the_table_says_how_many_and_which(tmp_path, suite):
+    folder, runs = collated(tmp_path, suite, [("pgd-7", 1)])
+    made, data, shown = table(suite, runs, "cost")
     quiet = np.array(seconds(folder, "pgd-7"))[[0, 2]]
     assert data.loc["pgd-7", "seconds_mean"] == pytest.approx(quiet.mean())
     assert dict(data.loc["pgd-7", ["n", "n_timed", "disturbed"]]) == {"n": 3, "n_timed": 2, "disturbed": 1}
@@ -55,9 +55,9 @@ def test_means_of_seconds_are_of_undisturbed_runs_and_the_table_says_how_many_an
     assert f"Disturbed: pgd-7 seed 1 (digits): {DISTURBED}." in made.notes
 
 
-def test_where_all_runs_were_disturbed_the_seconds_are_shown_with_a_mark(tmp_path, resolved):
-    folder, runs = collated(tmp_path, resolved, [("pgd-7", seed) for seed in range(3)])
-    made, data, shown = table(resolved, runs, "cost")
+def test_where_all_runs_were_disturbed_the_seconds_are_shown_with_a_mark(tmp_path, suite):
+    folder, runs = collated(tmp_path, suite, [("pgd-7", seed) for seed in range(3)])
+    made, data, shown = table(suite, runs, "cost")
     assert data.loc["pgd-7", "seconds_mean"] == pytest.approx(np.mean(seconds(folder, "pgd-7")))
     for column in ("seconds", "images a second"):
         assert shown.loc["pgd-7", column].endswith(" †")
@@ -66,9 +66,9 @@ def test_where_all_runs_were_disturbed_the_seconds_are_shown_with_a_mark(tmp_pat
     assert r"$\dagger$" in made.files()["cost.tex"]
 
 
-def test_a_speed_up_is_of_pairs_of_which_neither_run_was_disturbed(tmp_path, resolved):
-    folder, runs = collated(tmp_path, resolved, [("pgd-7", 0)])
-    _, data, shown = table(resolved, runs, "effect")
+def test_a_speed_up_is_of_pairs_of_which_neither_run_was_disturbed(tmp_path, suite):
+    folder, runs = collated(tmp_path, suite, [("pgd-7", 0)])
+    _, data, shown = table(suite, runs, "effect")
     base, mplus = (np.array(seconds(folder, label))[1:] for label in ("pgd-7", "pgd+mplus"))
     assert data.loc["pgd+mplus", "seconds_ratio_mean"] == pytest.approx(np.exp(np.log(base / mplus).mean()))
     assert data.loc["pgd+mplus", "seconds_ratio_n"] == 2
@@ -76,61 +76,61 @@ def test_a_speed_up_is_of_pairs_of_which_neither_run_was_disturbed(tmp_path, res
     assert "(n = 2)" not in shown.loc["pgd+mplus", "fewer passes"]
 
 
-def test_no_speed_up_is_claimed_from_a_busy_machine(tmp_path, resolved):
-    _, runs = collated(tmp_path, resolved, EVERY_RUN)
-    _, data, shown = table(resolved, runs, "effect")
+def test_no_speed_up_is_claimed_from_a_busy_machine(tmp_path, suite):
+    _, runs = collated(tmp_path, suite, EVERY_RUN)
+    _, data, shown = table(suite, runs, "effect")
     assert data["seconds_ratio_disturbed"].all()
     assert shown["faster"].str.endswith(" †").all()
-    said = " ".join(summary(resolved, runs))
+    said = " ".join(summary(suite, runs))
     assert "times faster" not in said
     assert "times less" in said
     assert "12 of 12 runs were timed on a machine busy with other work, and no speed-up is claimed from them" in said
 
 
-def test_an_undisturbed_suite_says_nothing_of_it(tmp_path, resolved):
-    _, runs = collated(tmp_path, resolved)
-    said = " ".join(summary(resolved, runs))
+def test_an_undisturbed_suite_says_nothing_of_it(tmp_path, suite):
+    _, runs = collated(tmp_path, suite)
+    said = " ".join(summary(suite, runs))
     assert "times faster" in said
     assert "busy" not in said
-    for made in tables.build(resolved, runs):
+    for made in tables.build(suite, runs):
         assert not any("†" in note or "isturbed" in note for note in made.notes)
 
 
-def test_an_interval_that_reaches_from_slower_to_faster_is_no_claim(tmp_path, resolved):
+def test_an_interval_that_reaches_from_slower_to_faster_is_no_claim(tmp_path, suite):
     """As of a machine that was busy in some runs and was not seen to be: 0.07 to 24.5 times as fast."""
-    folder, _ = collated(tmp_path, resolved)
+    folder, _ = collated(tmp_path, suite)
     for seed, factor in enumerate((0.1, 1.0, 20.0)):
         path = folder / f"digits/pgd-7/seed{seed}/train.json"
         cost = json.loads(path.read_text())["cost"]
         edit(path, cost=cost | {"seconds": factor * cost["seconds"]})
-    runs = collate(resolved, folder).runs
-    effect = effect_table(resolved, runs).data.set_index("variant").loc["pgd+mplus"]
+    runs = collate(suite, folder).runs
+    effect = effect_table(suite, runs).data.set_index("variant").loc["pgd+mplus"]
     assert effect["seconds_ratio_low"] < 1 < effect["seconds_ratio_mean"]
     assert effect["cost_verdict"] == "cheaper in compute only"
-    assert "times faster" not in summary(resolved, runs)[0]
+    assert "times faster" not in summary(suite, runs)[0]
 
 
-def test_the_plot_of_seconds_leaves_disturbed_runs_out_and_marks_variants_that_have_no_others(tmp_path, resolved):
-    folder, runs = collated(tmp_path, resolved, [("pgd-7", 0), *(("fast", seed) for seed in range(3))])
+def test_the_plot_of_seconds_leaves_disturbed_runs_out_and_marks_variants_that_have_no_others(tmp_path, suite):
+    folder, runs = collated(tmp_path, suite, [("pgd-7", 0), *(("fast", seed) for seed in range(3))])
     rows = runs[runs["attack"] == "autoattack"]
-    stand = standings(resolved, rows, "seconds")
+    stand = standings(suite, rows, "seconds")
     assert stand.loc["pgd-7", "cost"] == pytest.approx(np.mean(seconds(folder, "pgd-7")[1:]))
     assert stand["disturbed"].to_dict() == {"pgd-7": 0, "pgd+mplus": 0, "fast": 3, "fast+mplus": 0}
     assert not stand.loc["fast", "front"]
-    assert standings(resolved, rows, "passes")["disturbed"].sum() == 0
-    text = pareto.pareto_text(resolved, runs, "seconds")
+    assert standings(suite, rows, "passes")["disturbed"].sum() == 0
+    text = pareto.pareto_text(suite, runs, "seconds")
     assert "Timed beside other work on the machine: 4 of 12 runs" in text.caption
     assert "fast 3 of 3 disturbed" in text.alt
     assert "fast to fast+mplus" not in text.alt
     drawn = " ".join(
-        text.get_text() for axes in pareto.pareto_figure(resolved, runs, "seconds").axes for text in axes.texts
+        text.get_text() for axes in pareto.pareto_figure(suite, runs, "seconds").axes for text in axes.texts
     )
     assert "fast (3 of 3 disturbed)" in drawn
 
 
-def test_runs_csv_and_the_run_s_page_say_why(tmp_path, resolved):
-    folder, runs = collated(tmp_path, resolved, [("fast", 2)])
+def test_runs_csv_and_the_run_s_page_say_why(tmp_path, suite):
+    folder, runs = collated(tmp_path, suite, [("fast", 2)])
     assert set(runs.loc[(runs["variant"] == "fast") & (runs["seed"] == 2), "disturbed"]) == {DISTURBED}
     assert {"cpu_seconds", "others_cores", "epoch_spread"} <= set(runs.columns)
-    page = next(page for page in pages(collate(resolved, folder)) if page.title == "digits fast seed 2")
+    page = next(page for page in pages(collate(suite, folder)) if page.title == "digits fast seed 2")
     assert page.doubts == [f"Disturbed: {DISTURBED}."]

@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 
 import pytest
-from synthetic import VARIANTS, edit, resolved_suite, robust_images, write_results, write_verdicts
+from synthetic import VARIANTS, edit, made_up_suite, robust_images, write_results, write_verdicts
 
 from analysis.results import collate
 from experiment.errors import UserError
@@ -21,26 +21,26 @@ REFERENCE = ["--results", str(ROOT / "results" / "reference")]
 
 
 @pytest.fixture(scope="module")
-def resolved():
-    return resolved_suite(FEW, seeds=(0, 1), epochs=4)
+def suite():
+    return made_up_suite(FEW, seeds=(0, 1), epochs=4)
 
 
 @pytest.fixture
-def folder(tmp_path, resolved):
-    return write_results(tmp_path, resolved, variants=FEW)
+def folder(tmp_path, suite):
+    return write_results(tmp_path, suite, variants=FEW)
 
 
-def traced(resolved, folder, table, variant, column=None):
-    return list(trace(resolved, folder, table, variant, column, "snakemake --force"))
+def traced(suite, folder, table, variant, column=None):
+    return list(trace(suite, folder, table, variant, column, "snakemake --force"))
 
 
 def facts(lines, name):
     return [line.partition(name)[2].strip() for line in lines if line.strip().startswith(f"{name} ")]
 
 
-def test_a_cell_of_the_robustness_table_is_traced_to_what_its_records_say(folder, resolved):
-    lines = traced(resolved, folder, "robustness", "pgd-7", "autoattack")
-    (table, *_) = tables.build(resolved, collate(resolved, folder).runs)
+def test_a_cell_of_the_robustness_table_is_traced_to_what_its_records_say(folder, suite):
+    lines = traced(suite, folder, "robustness", "pgd-7", "autoattack")
+    (table, *_) = tables.build(suite, collate(suite, folder).runs)
     assert lines[0] == f"robustness, pgd-7, autoattack: {table.shown.set_index('variant').loc['pgd-7', 'autoattack']}"
     for seed in (0, 1):
         place = folder / f"digits/pgd-7/seed{seed}"
@@ -60,10 +60,10 @@ def test_a_cell_of_the_robustness_table_is_traced_to_what_its_records_say(folder
     assert "pgd-20" not in "\n".join(lines[2:])
 
 
-def test_without_a_column_every_column_is_traced(folder, resolved):
+def test_without_a_column_every_column_is_traced(folder, suite):
     for table in ("robustness", "cost", "effect"):
-        made = next(t for t in tables.build(resolved, collate(resolved, folder).runs) if t.name == table)
-        lines = traced(resolved, folder, table, "pgd+mplus")
+        made = next(t for t in tables.build(suite, collate(suite, folder).runs) if t.name == table)
+        lines = traced(suite, folder, table, "pgd+mplus")
         (shown,) = made.shown[made.shown["variant"] == "pgd+mplus"].to_dict("records")
         heads = [line for line in lines if line.startswith(f"{table}, ")]
         if table == "effect":  # the other attacks are on the page of Markdown, on demand
@@ -75,8 +75,8 @@ def test_without_a_column_every_column_is_traced(folder, resolved):
             assert line.endswith(shown[line.split(", ")[2].partition(": ")[0]])
 
 
-def test_a_cell_of_the_cost_table_is_traced_to_the_clock_and_the_counts_of_each_run(folder, resolved):
-    lines = traced(resolved, folder, "cost", "fast", "seconds")
+def test_a_cell_of_the_cost_table_is_traced_to_the_clock_and_the_counts_of_each_run(folder, suite):
+    lines = traced(suite, folder, "cost", "fast", "seconds")
     for seed in (0, 1):
         cost = json.loads((folder / f"digits/fast/seed{seed}/train.json").read_text())["cost"]
         assert f"{cost['seconds']:.10g}" in facts(lines, "seconds")
@@ -85,10 +85,10 @@ def test_a_cell_of_the_cost_table_is_traced_to_the_clock_and_the_counts_of_each_
     assert not any("evaluate/" in line for line in lines)
 
 
-def test_what_mplus_changes_is_traced_to_both_runs_of_each_pair_and_their_images(folder, resolved):
+def test_what_mplus_changes_is_traced_to_both_runs_of_each_pair_and_their_images(folder, suite):
     for label, correct in (("pgd-7", 200), ("pgd+mplus", 189)):
         write_verdicts(folder / f"digits/{label}/seed0/evaluate", "pgd-20", robust_images(360, correct))
-    lines = traced(resolved, folder, "effect", "pgd+mplus", "pgd-20")
+    lines = traced(suite, folder, "effect", "pgd+mplus", "pgd-20")
     value = facts(lines, "pgd-20")[0]
     assert "200 of 360" in value
     assert "189 of 360" in value
@@ -100,33 +100,33 @@ def test_what_mplus_changes_is_traced_to_both_runs_of_each_pair_and_their_images
         for label in FEW
         if label != "fast"
     )
-    faster = facts(traced(resolved, folder, "effect", "pgd+mplus", "faster"), "seconds")[0]
+    faster = facts(traced(suite, folder, "effect", "pgd+mplus", "faster"), "seconds")[0]
     assert faster.endswith(f"= {base / mplus:.4f}")
 
 
-def test_a_time_that_is_in_no_mean_is_said_to_be_left_out(tmp_path, resolved):
-    folder = write_results(tmp_path, resolved, variants=FEW)
+def test_a_time_that_is_in_no_mean_is_said_to_be_left_out(tmp_path, suite):
+    folder = write_results(tmp_path, suite, variants=FEW)
     path = folder / "digits/pgd-7/seed1/train.json"
     provenance = json.loads(path.read_text())["provenance"]
     edit(path, provenance=provenance | {"hardware": provenance["hardware"] | {"label": "another"}})
-    values = facts(traced(resolved, folder, "effect", "pgd+mplus", "faster"), "seconds")
+    values = facts(traced(suite, folder, "effect", "pgd+mplus", "faster"), "seconds")
     assert ["left out" in value for value in values] == [False, True]
 
 
-def test_what_failed_is_missing_or_is_doubtful_is_told(tmp_path, resolved):
-    folder = write_results(tmp_path, resolved, variants=FEW, collapsed=[("fast", 0)], diverged=[("pgd-7", 1)])
-    lines = "\n".join(traced(resolved, folder, "robustness", "fast", "clean"))
+def test_what_failed_is_missing_or_is_doubtful_is_told(tmp_path, suite):
+    folder = write_results(tmp_path, suite, variants=FEW, collapsed=[("fast", 0)], diverged=[("pgd-7", 1)])
+    lines = "\n".join(traced(suite, folder, "robustness", "fast", "clean"))
     assert "robustness, fast, not collapsed, clean: " in lines
     assert "collapsed at epoch 2: PGD accuracy fell" in lines
     (folder / "digits/fast/seed1/evaluate/clean.json").unlink()
     edit(folder / "digits/fast/seed0/evaluate/clean.json", flags=["something new"])
-    lines = traced(resolved, folder, "robustness", "fast", "clean")
+    lines = traced(suite, folder, "robustness", "fast", "clean")
     assert "missing: fast seed 1 clean" in lines
     assert facts(lines, "flags") == ["something new"]
     assert facts(lines, "status")[0].endswith("suspect: clean warns: something new")
-    assert "not evaluated, the run diverged" in facts(traced(resolved, folder, "robustness", "pgd-7", "clean"), "clean")
+    assert "not evaluated, the run diverged" in facts(traced(suite, folder, "robustness", "pgd-7", "clean"), "clean")
     shutil.rmtree(folder / "digits/fast/seed1")
-    lines = traced(resolved, folder, "robustness", "fast", "clean")
+    lines = traced(suite, folder, "robustness", "fast", "clean")
     assert "no record" in facts(lines, "clean")
     assert "missing: fast seed 1 (not trained)" in lines
 
@@ -142,19 +142,19 @@ def test_what_failed_is_missing_or_is_doubtful_is_told(tmp_path, resolved):
         (("effect", "pgd-7", None), "names no base"),
     ],
 )
-def test_a_cell_that_is_not_there_is_one_sentence_with_what_is(folder, resolved, cell, says):
+def test_a_cell_that_is_not_there_is_one_sentence_with_what_is(folder, suite, cell, says):
     with pytest.raises(UserError, match=re.escape(says)) as error:
-        traced(resolved, folder, *cell)
+        traced(suite, folder, *cell)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.fault("input")
 @pytest.mark.parametrize("table", ["robustness", "cost", "effect", "literature", "runs"])
 @pytest.mark.parametrize("variant", ["pgd+mplus", "", "x" * 300])
-def test_whatever_is_asked_for_is_traced_or_refused_in_one_sentence(folder, resolved, table, variant):
+def test_whatever_is_asked_for_is_traced_or_refused_in_one_sentence(folder, suite, table, variant):
     for column in (None, "clean", "seconds", "variant", ""):
         with suppress(UserError):  # whose text is one sentence
-            assert traced(resolved, folder, table, variant, column)
+            assert traced(suite, folder, table, variant, column)
 
 
 def test_the_command_traces_the_committed_results_whatever_folder_it_is_started_in(tmp_path, capsys, monkeypatch):
