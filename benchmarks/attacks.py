@@ -29,6 +29,7 @@ from experiment.errors import UserError, reported
 from experiment.files import write_atomically
 from experiment.quantity import count, threads
 from experiment.suite import Run, Suite
+from training.clock import synchronize
 
 BATCH_SIZE = 200  # of the usual attacks
 Loop = Callable[[dict, nn.Module, Tensor, Tensor, int], Tensor]  # as `attack`, but gives the verdicts alone, (N,) bool
@@ -179,12 +180,6 @@ def plain(settings: dict, network: nn.Module, images: Tensor, labels: Tensor, se
                 delta = threat.ascend(x, delta, gradient, step_size)
             robust[batch] &= pgd.predictions(network, x + delta, BATCH_SIZE) == y
     return robust
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all that it was asked for."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def table(measured: dict) -> str:

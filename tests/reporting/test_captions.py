@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from synthetic import VARIANTS, changed, made_up_suite
 
 from reporting.captions import describe_attacks, format_length
 
@@ -17,8 +18,8 @@ RUNS = pd.DataFrame(
 
 
 def described(*attacks, eps=8 / 255):
-    entries = [{"label": attack["name"], "eps": None, **attack} for attack in attacks]
-    return describe_attacks({"threat": {"eps": eps}, "evaluation": {"attacks": entries}}, RUNS)
+    suite = made_up_suite({"pgd-7": VARIANTS["pgd-7"]}, attacks=attacks)
+    return describe_attacks(changed(suite, threat={"norm": "linf", "eps": eps}), RUNS)
 
 
 def searching(name, size, restarts=1):

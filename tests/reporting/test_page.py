@@ -236,7 +236,7 @@ def test_the_command_writes_the_page_and_names_it_in_its_last_line(tmp_path, sui
 
 
 def test_the_command_reads_a_suite_from_standard_input(tmp_path, suite, folder, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(yaml.safe_dump(suite).encode())))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(yaml.safe_dump(suite.resolved).encode())))
     main(["-", "--results", str(tmp_path)])
     assert (folder / "report.html").exists()
 
