@@ -376,9 +376,3 @@ def check_fits(training: Training, where: str, datasets: list[Dataset]) -> None:
             plugins.load("schedule", schedule.name).check_span(schedule, minibatches)
         except ValueError as error:
             raise UserError(f"{where}.schedule {error} on {dataset.name}") from None
-
-
-def dataset_in(resolved: Mapping[str, Any], name: str) -> Dataset:
-    """`Suite.dataset`, of a resolved suite."""
-    sources = {source["name"]: source for source in resolved.get("data_sources", [])}
-    return data.dataset(sources.get(name, name), Path(resolved["data_dir"]).expanduser())

@@ -16,7 +16,7 @@ from reporting import examples
 
 pytestmark = pytest.mark.slow
 
-# By label: accuracy under the headline attack, passes, status.
+# By label: accuracy under the headline attack, compute, status.
 STANDINGS = {
     "pgd-7": (0.88, 160, "ok"),
     "pgd+mplus": (0.86, 90, "ok"),
@@ -52,7 +52,7 @@ class Results:
         )
         self.folder = root / "results" / "tiny"
         rows = []
-        for label, (accuracy, passes, status) in standings.items():
+        for label, (accuracy, compute, status) in standings.items():
             for seed in (3, 4):
                 run = self.suite.run(f"{dataset}/{label}/seed{seed}")
                 shape = data.dataset(dataset)
@@ -62,7 +62,7 @@ class Results:
                     **{"activation": "relu", "seed": seed},
                 )
                 sha256 = weights.save(self.folder / run.folder / "model.safetensors", network.state_dict())
-                common = {"dataset": dataset, "variant": label, "seed": seed, "status": status, "passes": passes}
+                common = {"dataset": dataset, "variant": label, "seed": seed, "status": status, "compute": compute}
                 common |= {"weights_sha256": sha256}
                 rows += [
                     common | {"attack": "clean", "accuracy": 0.95},
@@ -199,7 +199,7 @@ def test_a_wrong_prediction_is_marked_by_a_sign_and_not_by_colour_alone(digits):
     seen = examples.sample(*digits.suite.load_split("digits", "test"), iter(()))
     labels = seen.labels.tolist()
     choice = examples.Choice("pgd-7", "why", 3, "0")
-    shown = examples.Attacked(choice, seen.images, labels, [labels[0], *((label + 1) % 10 for label in labels[1:])], [])
+    shown = examples.Examples(choice, seen.images, labels, [labels[0], *((label + 1) % 10 for label in labels[1:])], [])
     figure = examples.draw([shown], seen, dataset("digits").class_names, 0.1)
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     arrows = [text for text in texts if "→" in text]
@@ -272,7 +272,7 @@ def test_the_classes_of_cifar_are_named_in_alphabetical_order_as_their_labels_ar
 @pytest.mark.fault("input")
 @pytest.mark.parametrize("label", ["1.0", "010", "nan"])
 def test_a_label_that_looks_like_a_number_is_still_the_variant_s(tmp_path, label):
-    columns = "dataset,seed,variant,status,attack,accuracy,passes,weights_sha256\n"
+    columns = "dataset,seed,variant,status,attack,accuracy,compute,weights_sha256\n"
     (tmp_path / "runs.csv").write_text(
         f"{columns}digits,0,{label},ok,clean,0.9,20,ab\ncifar10,0,{label},ok,clean,,20,ab\n"
     )
