@@ -113,7 +113,7 @@ RUNS = (
     Column("evaluated_epoch", "", "the epoch, from 0, whose weights were attacked", WHOLE),
     Column("hardware", "", "that trained it", str),
     Column("precision", "", "arithmetic of training: fp32, tf32 or bf16", str),
-    Column("engine_sha256", "", "SHA-256 of the source that all runs share: the training loop and what it imports", str),
+    Column("engine_sha256", "", "SHA-256 of what all runs share: the training loop and what it imports", str),
     Column("method_sha256", "", "SHA-256 of the method's source, as it was in training", str),
     Column("evaluation_seconds", "s", "that the attack took"),
     Column("evaluation_hardware", "", "that attacked it", str),
