@@ -19,7 +19,7 @@ from reporting.plots.style import render, styles
 pytestmark = pytest.mark.slow
 
 FEW = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus", "fast", "fast+mplus")}
-NAMES = {"accuracy_vs_seconds", "accuracy_vs_passes", "training"}
+NAMES = {"accuracy_vs_seconds", "accuracy_vs_compute", "accuracy_vs_passes", "training"}
 SVG = "{http://www.w3.org/2000/svg}"
 
 

@@ -48,7 +48,7 @@ def test_the_reference_plots_are_all_there_and_no_others(suite):
 def test_the_pictures_that_the_readme_shows_are_pictures():
     shown = [part.partition(")")[0] for part in (ROOT / "README.md").read_text().split("![")[1:]]
     pictures = [ROOT / part.partition("](")[2] for part in shown]
-    assert [path.name for path in pictures] == ["accuracy_vs_passes.png", "training.png"]
+    assert [path.name for path in pictures] == ["accuracy_vs_compute.png", "training.png"]
     for path in pictures:
         assert imread(path).std() > 0.01  # not blank
 
@@ -67,7 +67,7 @@ def test_publishing_an_unfinished_suite_is_refused(tmp_path):
 
 
 def test_a_reference_without_records_is_refused(tmp_path):
-    with pytest.raises(UserError, match="train.json"):
+    with pytest.raises(UserError, match="has no training record of suite quick"):
         readme.section(tmp_path, "reference")
 
 
