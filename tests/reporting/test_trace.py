@@ -16,6 +16,8 @@ from experiment.suite import ROOT
 from reporting import tables
 from reporting.trace import main, trace
 
+pytestmark = pytest.mark.slow
+
 FEW = {label: VARIANTS[label] for label in ("pgd-7", "pgd+mplus", "fast")}
 REFERENCE = ["--results", str(ROOT / "results" / "reference")]
 

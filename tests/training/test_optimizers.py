@@ -159,6 +159,7 @@ def test_all_state_is_there_from_the_start_and_changed_in_place(name):
     assert all(value is before[key] for key, value in after.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", plugins.names("optimizer"))
 def test_a_training_job_does_not_wait_for_pytorch_s_compiler_to_be_imported(tmp_path, name):
     data = tiny.prepared_digits(tmp_path / "data")
