@@ -6,6 +6,7 @@ come from it. Lengths in units of the radius ("0.25 eps") are resolved with the 
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
@@ -54,6 +55,16 @@ def _text(value: str) -> str:
     return value
 
 
+def _path(value: str) -> str:
+    if set("{}") & set(value):  # Snakemake would take what is in them for wildcards
+        raise ValueError("it must be a path without the braces { and }")
+    try:
+        Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError("the home that it begins with is not known") from None
+    return value
+
+
 def _quantity(value: Any) -> float:
     return as_quantity(value)
 
@@ -69,6 +80,7 @@ def _relative(value: Any, info: ValidationInfo) -> float:
 _WRITTEN = WithJsonSchema({"type": ["number", "string"]})
 Name = Annotated[str, AfterValidator(_name)]
 Text = Annotated[str, AfterValidator(_text)]
+Location = Annotated[Text, AfterValidator(_path)]  # of a file or folder; a leading ~ is the user's home
 Count = Annotated[int, Field(ge=1)]
 Cap = Annotated[int | None, Field(ge=1)]  # None for all
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]

@@ -17,19 +17,19 @@ from pydantic import (
     model_validator,
 )
 
-from experiment import data, method_facts, models, plugins, strict_yaml
+from experiment import data, method_facts, strict_yaml
 from experiment.data_sources.source import DataSource
 from experiment.datasets.dataset import Dataset
 from experiment.errors import UserError, shown
-from experiment.fields import Cap, Keys, Name, Seed, Text, place, sentence
+from experiment.fields import Cap, Keys, Location, Name, Seed, Text, place, sentence
 from experiment.keys import NOT_IN_SETTINGS, Evaluation, Training, Variant
 from experiment.plugins import Plugged
+from experiment.suite_checks import check_fits, check_together
 
 if TYPE_CHECKING:  # the Snakefile imports this module at every start, and torch would cost it seconds
     from torch import Tensor
 
 ROOT = Path(__file__).resolve().parent.parent
-RESERVED = ["reference"]  # folders of results/ that are no suite's
 ENTRY: dict[str, Any] = {"anyOf": [{"type": "string"}, DataSource.model_json_schema()]}  # of datasets
 MIRROR = ("http://", "https://", "ftp://", "file://")
 
@@ -75,7 +75,8 @@ class Suite(Keys):
         ),
     ] = []
     data_dir: Annotated[
-        Text, Field(description="Folder that holds the data sets' files, or gets them; a leading ~ is the user's home.")
+        Location,
+        Field(description="Folder that holds the data sets' files, or gets them; a leading ~ is the user's home."),
     ] = "data"
     mirrors: Annotated[
         dict[str, list[Annotated[Text, AfterValidator(_mirror)]]],
@@ -159,7 +160,7 @@ class Suite(Keys):
 
     def _checked(self) -> "Suite":
         """The suite with its variants' overrides resolved, if its parts make sense together. Raises UserError."""
-        _check_names(self)
+        check_together(self)
         datasets = list(map(self.dataset, self.datasets))
         check_fits(self.training, "training", datasets)
         variants = []
@@ -307,72 +308,3 @@ def _named(loc: tuple[int | str, ...], content: Any) -> str:
                 rest = place(loc[len(path) + 1 :])
                 return f"{what} {shown(name)[1:-1]}" + (f": {rest}" if rest else "")
     return place(loc) or "the suite"
-
-
-def _check_names(suite: Suite) -> None:
-    if suite.name in RESERVED:
-        raise UserError(f"suite is {suite.name!r}, as the folder of published results is; name it otherwise")
-    if set("{}") & set(suite.data_dir):
-        raise UserError(f"data_dir is {shown(suite.data_dir)}; it must be a folder's name without the braces {{ and }}")
-    try:
-        suite.data_folder  # noqa: B018 (a home may be unknown)
-    except RuntimeError:
-        raise UserError(f"data_dir is {shown(suite.data_dir)}; the home that it begins with is not known") from None
-    _unique(suite.datasets, "datasets")
-    _unique(suite.seeds, "seeds")
-    _unique([variant.label for variant in suite.variants], "variants: label")
-    _unique(suite.attacks, "evaluation.attacks: label")
-    _unique([source.name for source in suite.data_sources], "data_sources")
-    for source in suite.data_sources:
-        if source.name not in suite.datasets:
-            raise UserError(f"data_sources has {source.name!r}, which is not among the datasets")
-    for name in suite.mirrors:
-        data.dataset(name)
-    network: Any = suite.network
-    for dataset in suite.datasets:
-        models.check_shape(network.name, suite.dataset(dataset).shape)
-    threat: Any = suite.threat
-    norm = threat.norm
-    for variant in suite.variants:
-        known = method_facts.of(variant.method).norms
-        if norm not in known:
-            raise UserError(
-                f"variant {variant.label}: {variant.method} cannot train for the norm {norm}, only for "
-                f"{' and '.join(known)}"
-            )
-    labels = {variant.label for variant in suite.variants}
-    for variant in suite.variants:
-        if variant.base is not None and (variant.base not in labels or variant.base == variant.label):
-            raise UserError(
-                f"variant {variant.label}: base is {variant.base!r}; it must be the label of another variant"
-            )
-
-
-def _unique(values: list[Any], where: str) -> None:
-    if len(set(values)) < len(values):
-        twice = next(value for value in values if values.count(value) > 1)
-        raise UserError(f"{where} has {twice!r} twice; each may appear once")
-
-
-def check_fits(training: Training, where: str, datasets: list[Dataset]) -> None:
-    """Raise UserError unless the protocol can be followed on every one of the data sets."""
-    schedule: Any = training.schedule
-    for dataset in datasets:
-        available = dataset.train_images
-        images = training.max_train_images or available - training.validation_images
-        if images < 1 or images + training.validation_images > available:
-            raise UserError(
-                f"{where}: {training.validation_images} validation_images and {max(images, 1)} training images "
-                f"do not fit into the {available} of {dataset.name}; ask for fewer"
-            )
-        if images % training.batch_size == 1:
-            raise UserError(
-                f"{where}.batch_size is {training.batch_size}, which leaves a minibatch of one of the {images} "
-                f"training images of {dataset.name}, too few for batch norm; take another batch_size or "
-                "max_train_images"
-            )
-        minibatches = training.epochs * -(-images // training.batch_size)
-        try:
-            plugins.load("schedule", schedule.name).check_span(schedule, minibatches)
-        except ValueError as error:
-            raise UserError(f"{where}.schedule {error} on {dataset.name}") from None

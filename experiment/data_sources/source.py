@@ -19,8 +19,8 @@ from pydantic import Field, ValidationError, model_validator
 from experiment.data_sources import image_folder, npz
 from experiment.data_sources.contents import Contents, Reader
 from experiment.datasets.dataset import Dataset
-from experiment.errors import UserError, shown
-from experiment.fields import Keys, Name, Text, place, sentence
+from experiment.errors import UserError
+from experiment.fields import Keys, Location, Name, Text, place, sentence
 from experiment.files import write_atomically
 
 if TYPE_CHECKING:
@@ -34,14 +34,15 @@ class DataSource(Keys):
 
     name: Annotated[Name, Field(description="What its results are called by.")]
     npz: Annotated[
-        Text | None,
+        Location | None,
         Field(
             description="File of numpy.savez: train_images and test_images, uint8 (N, H, W), (N, H, W, C) or "
             "(N, C, H, W), and train_labels and test_labels, whole numbers (N,) from 0."
         ),
     ] = None
     images: Annotated[
-        Text | None, Field(description="Folder of images of one size: `train/<class>/*.png` and `test/<class>/*.png`.")
+        Location | None,
+        Field(description="Folder of images of one size: `train/<class>/*.png` and `test/<class>/*.png`."),
     ] = None
     augmentation: Annotated[
         Literal["none", "crop", "crop_flip"],
@@ -59,12 +60,6 @@ class DataSource(Keys):
         if (self.npz is None) == (self.images is None):
             which = "neither of the keys" if self.npz is None else "both of the keys"
             raise ValueError(f"has {which} npz and images; it must have one")
-        if set("{}") & set(self.written):
-            raise ValueError(f"has the path {shown(self.written)}; it must be one without the braces {{ and }}")
-        try:
-            self.path  # noqa: B018 (a home may be unknown)
-        except RuntimeError:
-            raise ValueError(f"has the path {shown(self.written)}; the home that it begins with is not known") from None
         return self
 
     @classmethod

@@ -309,8 +309,8 @@ def test_nothing_that_an_npz_holds_is_executed(tmp_path):
         ({"name": "mine", "npz": "a", "images": "b"}, "data set has both of the keys npz and images"),
         ({"npz": "a.npz"}, "data set.name is missing"),
         ({"name": "../mine", "npz": "a.npz"}, "data set.name is '../mine'; a name is made of"),
-        ({"name": "mine", "npz": "{a}.npz"}, "data set has the path '{a}.npz'; it must be one without the braces"),
-        ({"name": "mine", "npz": "~nobody-at-all/a.npz"}, "data set has the path .*; the home that it begins with is"),
+        ({"name": "mine", "npz": "{a}.npz"}, "data set.npz is '{a}.npz'; it must be a path without the braces"),
+        ({"name": "mine", "npz": "~nobody-at-all/a.npz"}, "data set.npz is .*; the home that it begins with is"),
         (
             {"name": "mine", "npz": "a.npz", "augmentation": "flip"},
             "data set.augmentation is 'flip'; it must be one of",
