@@ -176,18 +176,14 @@ def validated(kind: str, value: Any, context: dict[str, Any] | None, default: st
     return model.model_validate({**value, of.key: name}, context=context)
 
 
-def made(kind: str, found: Keys, **given: Any) -> Any:
-    """The plug-in itself, with the parameters of a suite and what is given from elsewhere."""
-    cls = load(kind, getattr(found, KINDS[kind].key))
-    wanted = {field.name for field in dataclasses.fields(cls)}
-    values = {name: getattr(found, name) for name in type(found).model_fields} | given
-    return cls(**{name: value for name, value in values.items() if name in wanted})
+def of_spec(kind: str, spec: Mapping[str, Any], **given: Any) -> Any:
+    """The plug-in that a run's specification describes, whose values were validated with the suite.
 
-
-def of_spec(kind: str, spec: Mapping[str, Any]) -> Any:
-    """The plug-in that a run's specification describes, whose values were validated with the suite."""
-    key = KINDS[kind].key
-    return load(kind, spec[key])(**{name: value for name, value in spec.items() if name != key})
+    given: what comes from elsewhere; a plug-in takes of it what it has fields for.
+    """
+    cls = load(kind, spec[KINDS[kind].key])
+    known = {**spec, **given}
+    return cls(**{field.name: known[field.name] for field in dataclasses.fields(cls) if field.name in known})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,6 @@ from experiment import plugins
 from experiment.errors import UserError
 from experiment.fields import sentence
 from experiment.quantity import length
-from steps import RULES
 from steps.rule import Statistics, StepsRule
 
 
@@ -31,7 +30,8 @@ def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m steps.replay", description="Replay magnitudes through a rule.")
     rules = parser.add_subparsers(dest="rule", required=True)
-    for name, cls in RULES.items():
+    for name in plugins.names("steps"):
+        cls = plugins.load("steps", name)
         if cls.magnitude_of is None:
             continue
         options = rules.add_parser(name, help=(cls.__doc__ or "").partition("\n")[0])
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
         except ValidationError as error:
             raise sentence(error, lambda loc: f"--{loc[0]}".replace("_", "-") if loc else chosen["rule"]) from None
         magnitudes = read_magnitudes(file)
-        rule = plugins.made("steps", found, eps=eps, epochs=len(magnitudes))
+        rule = plugins.of_spec("steps", found.model_dump(), eps=eps, epochs=len(magnitudes))
         print("\n".join(map(str, replay(rule, magnitudes))))
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 import methods
-import steps
 from benchmarks.usual import batch_of
 from experiment import models, plugins
 from experiment.suite import Suite
@@ -16,7 +15,7 @@ SHAPE = (1, 8, 8)
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
 
 every_method = pytest.mark.parametrize("method", methods.names())
-every_rule = pytest.mark.parametrize("rule", steps.RULES)
+every_rule = pytest.mark.parametrize("rule", plugins.names("steps"))
 
 
 def resolved(method, rule="constant", norm="linf"):
@@ -54,9 +53,9 @@ class Session:
     def __init__(self, method, rule="constant", network=None, device="cpu", norm="linf"):
         spec = resolved(method, rule, norm)
         eps = spec["threat"]["eps"]
-        self.rule = steps.build(spec["steps"], eps=eps, epochs=EPOCHS)
+        self.rule = plugins.of_spec("steps", spec["steps"], eps=eps, epochs=EPOCHS)
         noise = seeded("cpu", 0, 1) if device == "cpu" else None
-        self.threat = plugins.load("threat", spec["threat"]["norm"])(eps, noise)
+        self.threat = plugins.of_spec("threat", spec["threat"], generator=noise)
         self.method = methods.load(method)(self.threat, **spec["options"])
         self.network = (network or build_network()).to(device).train()
         optimizer = torch.optim.SGD(self.network.parameters(), lr=1.0, momentum=0.9, weight_decay=5e-4)

@@ -58,8 +58,8 @@ class Trainer:
         train_images, train_labels, self._val_images, self._val_labels = (tensor.to(device) for tensor in split)
         self.batches = Batches(train_images, train_labels, training["batch_size"], seed, dataset.augmentation)
         self._noise = seeded(device, seed, NOISE)
-        self.rule = steps.build(spec["steps"], eps=eps, epochs=training["epochs"])
-        threat = plugins.load("threat", spec["threat"]["norm"])(eps, self._noise)
+        self.rule = plugins.of_spec("steps", spec["steps"], eps=eps, epochs=training["epochs"])
+        threat = plugins.of_spec("threat", spec["threat"], generator=self._noise)
         self.method = load(spec["method"])(threat, **spec["options"])
         # Channels last is what convolutions are fastest in, on either device.
         network = models.of_run(spec, dataset).to(device, memory_format=torch.channels_last)

@@ -296,7 +296,8 @@ def test_a_gradient_through_the_box_that_depends_on_the_version_would_be_noticed
 @every_rule
 @every_method
 def test_its_defaults_hold_every_parameter_of_every_steps_rule_that_has_no_default_of_its_own(method, rule):
-    required = {field.name for field in fields(steps.RULES[rule]) if field.default is MISSING} - {"eps", "epochs"}
+    of_rule = fields(plugins.load("steps", rule))
+    required = {field.name for field in of_rule if field.default is MISSING} - {"eps", "epochs"}
     parameters = set(method_facts.of(method).steps[rule])
     assert required <= parameters
     assert {"rule"} | parameters <= set(resolved(method, rule)["steps"])

@@ -21,7 +21,7 @@ from experiment.suite import ROOT, Suite
 from steps import Statistics, StepsRule
 
 EPS, EPOCHS = 0.1, 12
-every_rule = pytest.mark.parametrize("name", steps.RULES)
+every_rule = pytest.mark.parametrize("name", plugins.names("steps"))
 each_epoch = st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1)), min_size=EPOCHS, max_size=EPOCHS)
 
 
@@ -32,7 +32,7 @@ def described(name):
 
 def parameters(name):
     """The rule's parameters in a suite; eps and the number of epochs come from elsewhere in it."""
-    return {field.name: field for field in fields(steps.RULES[name]) if field.name not in ("eps", "epochs")}
+    return {field.name: field for field in fields(plugins.load("steps", name)) if field.name not in ("eps", "epochs")}
 
 
 @cache
@@ -62,7 +62,7 @@ def rules(name):
     for method in methods.names():
         given_ = resolved(name, method)
         for changed in [{}, *({key: not given_[key]} for key in switches)]:
-            yield steps.build({**given_, **changed}, eps=EPS, epochs=EPOCHS)
+            yield plugins.of_spec("steps", {**given_, **changed}, eps=EPS, epochs=EPOCHS)
 
 
 def efforts(rule, history, start=0):
@@ -101,7 +101,7 @@ def test_its_steps_in_epoch_0_are_the_parameter_that_is_held_against_what_a_meth
 def test_it_names_no_attribute_that_it_does_not_declare(name):
     """Nor do the classes that it shares its code with; what one of them sets on itself the next may use."""
     declared = set()
-    for cls in reversed(steps.RULES[name].__mro__[:-2]):  # without ABC and object
+    for cls in reversed(plugins.load("steps", name).__mro__[:-2]):  # without ABC and object
         tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
         of_self = [
             node

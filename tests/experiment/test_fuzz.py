@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import methods
-import steps
 from evaluation.chunks import chunk_seed
-from experiment import method_facts, strict_yaml
+from experiment import method_facts, plugins, strict_yaml
 from experiment.errors import UserError
 from experiment.suite import ROOT, Suite
 from methods.new import DEFAULTS
@@ -132,7 +131,7 @@ def begun(suite: Suite) -> None:
         assert len(run.folder) < 400
         suite.data_file(run.dataset, "train")
         training = run.spec["training"]
-        rule = steps.build(run.spec["steps"], eps=run.spec["threat"]["eps"], epochs=training["epochs"])
+        rule = plugins.of_spec("steps", run.spec["steps"], eps=run.spec["threat"]["eps"], epochs=training["epochs"])
         least = methods.load(run.spec["method"]).least_steps
         for epoch in range(min(training["epochs"], 5)):
             effort = rule.effort_for(epoch)

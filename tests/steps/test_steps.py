@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import steps
+from experiment import plugins
 from experiment.effort import Effort
 from steps.accuracy import Accuracy
 from steps.amata import Amata
@@ -301,7 +301,7 @@ ALL = {
 }
 
 
-@pytest.mark.parametrize("name", steps.RULES)
+@pytest.mark.parametrize("name", plugins.names("steps"))
 def test_a_rule_is_built_from_a_variant_s_steps(name):
     rule = ALL[name]()
     given_ = {
@@ -309,9 +309,10 @@ def test_a_rule_is_built_from_a_variant_s_steps(name):
     }
     if name == "accuracy":
         given_["threshold"] = rule.threshold
-    assert steps.build({"rule": name, **given_}, eps=EPS, epochs=50) == rule
+    assert plugins.of_spec("steps", {"rule": name, **given_}, eps=EPS, epochs=50) == rule
 
 
 def test_only_the_m_plus_rules_ask_for_a_magnitude():
-    asked = {name: cls.magnitude_of for name, cls in steps.RULES.items() if cls.magnitude_of}
+    asked = {name: plugins.load("steps", name).magnitude_of for name in plugins.names("steps")}
+    asked = {name: which for name, which in asked.items() if which}
     assert asked == {"mplus": "update", "mplus-2021": "attack"}

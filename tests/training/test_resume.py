@@ -17,7 +17,7 @@ import torch
 import yaml
 
 import methods
-import steps
+from experiment import plugins
 from experiment.suite import ROOT
 from training import checkpoint, trainer
 from training import run as training_run
@@ -27,7 +27,9 @@ from training.trainer import Trainer
 
 OPTIONS = {method: [{}] for method in methods.names()}
 OPTIONS["fast"].append({"start": "previous"})  # which carries its perturbation, as Free does
-VARIANTS = [(method, rule, option) for method in OPTIONS for rule in steps.RULES for option in OPTIONS[method]]
+VARIANTS = [
+    (method, rule, option) for method in OPTIONS for rule in plugins.names("steps") for option in OPTIONS[method]
+]
 
 
 class Killed(BaseException):
