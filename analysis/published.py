@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis.results import Identity, by_variant
-from experiment import strict_yaml
+from experiment import plugins, strict_yaml
 from experiment.errors import UserError
 from experiment.suite import ROOT, Suite
 
@@ -160,7 +160,7 @@ def _usual_attacks(suite: Suite) -> list[str]:
 def matches(suite: Suite, runs: pd.DataFrame, published: pd.DataFrame, sources: dict[str, Any]) -> Iterator[Match]:
     """Every published run of a variant's own method, data set, architecture and ball that shares an attack with it."""
     network, threat = suite.resolved["network"], suite.resolved["threat"]
-    if network["activation"] != "relu" or threat["norm"] != "linf":  # no other is in published.csv
+    if plugins.changed("network", network) or threat["norm"] != "linf":  # no other is in published.csv
         return
     alike = (published["architecture"] == network["name"]) & published["attack"].isin(_usual_attacks(suite))
     alike &= (published["eps_255"] - 255 * threat["eps"]).abs() < 1e-6

@@ -150,10 +150,8 @@ def _of_network(name: str) -> type[Keys]:
     }
     for argument, (kind, default) in found.arguments.items():
         least, most = found.attributes.get("ranges", {}).get(argument, (None, None))
-        fields[argument] = (
-            kind,
-            Field(default=default, ge=least, le=most, description=f"See experiment/models/{name}.py."),
-        )
+        about = found.attributes.get("about", {}).get(argument, f"See experiment/models/{name}.py.")
+        fields[argument] = (kind, Field(default=default, ge=least, le=most, description=about))
     return create_model(f"network:{name}", __base__=Keys, **fields)
 
 
@@ -174,6 +172,12 @@ def validated(kind: str, value: Any, context: dict[str, Any] | None, default: st
     except UserError as error:
         raise ValueError(f": {error}") from None
     return model.model_validate({**value, of.key: name}, context=context)
+
+
+def changed(kind: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a resolved specification, the parameters that are not the plug-in's defaults, in its own order."""
+    fields = parameters(kind, spec[KINDS[kind].key]).model_fields
+    return {key: spec[key] for key, field in fields.items() if key != KINDS[kind].key and spec[key] != field.default}
 
 
 def of_spec(kind: str, spec: Mapping[str, Any], **given: Any) -> Any:

@@ -1,4 +1,4 @@
-"""One job a GPU, and one timed run on the CPU: which GPUs there are, and the locks by which jobs take turns.
+"""One job a GPU, and cores of its own for each timed run: what there is, and the locks by which jobs take turns.
 
 `python -m experiment.slots` prints how many GPUs there are to share out.
 
@@ -12,7 +12,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from experiment.errors import UserError
@@ -45,16 +45,39 @@ def gpu() -> Iterator[str | None]:
 
 
 @contextmanager
-def timed(gpu: str | None) -> Iterator[None]:
-    """Wait until no other timed run computes on the machine's CPU; a run that has a GPU, the slot `gpu`, need not.
+def timed(gpu: str | None, threads: int) -> Iterator[None]:
+    """Keep the process to `threads` cores that no other timed run has; waits until there are as many.
 
-    Attacks are not timed and do not wait: where one takes cores that a run needs, the run's record says so.
+    On a machine with fewer, to all of them. A run that has a GPU, the slot `gpu`, need not, and keeps to nothing.
+    Attacks are not timed and do not wait: where one takes a core that a run needs, the run's record says so. Threads
+    that the process has already may still run elsewhere: before it computes, there are none that do.
     """
     if gpu is not None:
         yield
         return
-    with any_of([_folder() / "cpu.lock"], "the machine; another run is being timed on it"):
-        yield
+    cores, before = _cores(), os.sched_getaffinity(0)
+    locks = [_folder() / f"core-{min(core)}.lock" for core in cores]
+    needed = min(threads, len(cores))
+    awaited = "the machine" if needed == len(cores) else f"{needed} core{'s' * (needed > 1)}"
+    awaited += "; other runs are being timed on it"
+    with ExitStack() as held:
+        # One process at a time collects cores, or two might wait for each other's.
+        with any_of([_folder() / "cpu.lock"], awaited):
+            own = [cores[held.enter_context(any_of(locks, awaited))] for _ in range(needed)]
+        os.sched_setaffinity(0, set().union(*own))
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, before)
+
+
+def _cores() -> list[set[int]]:
+    """The cores that this process may use, each as the numbers of its hardware threads."""
+    cores: dict[str, set[int]] = {}
+    for number in sorted(os.sched_getaffinity(0)):
+        shared = Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list")
+        cores.setdefault(shared.read_text() if shared.exists() else str(number), set()).add(number)
+    return list(cores.values())
 
 
 def count() -> int:

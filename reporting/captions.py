@@ -8,6 +8,7 @@ import pandas as pd
 
 from analysis.results import RUN, suspects
 from analysis.timing import disturbed
+from experiment import plugins
 from experiment.attacks import of_settings
 from experiment.keys import Variant
 from experiment.suite import Suite
@@ -52,7 +53,7 @@ def describe_protocol(suite: Suite, runs: pd.DataFrame, datasets: Sequence[str] 
 
     datasets: those that it is said of; without them all of the suite's.
     """
-    training, network, threat = suite.training, suite.network, suite.threat
+    training, threat = suite.training, suite.threat
     norm = {"linf": "L-inf", "l2": "L2"}.get(threat.norm, threat.norm)
     seeds = suite.seeds
     overrides = [
@@ -65,7 +66,7 @@ def describe_protocol(suite: Suite, runs: pd.DataFrame, datasets: Sequence[str] 
     trained = sorted(set((runs["hardware"] + ", in " + runs["precision"]).dropna()))
     sentences = [
         f"Data: {', '.join(_with_augmentation(suite, dataset) for dataset in datasets or suite.datasets)}.",
-        f"Network: {network.name} ({network.activation}).",
+        f"Network: {describe_network(suite)}.",
         f"{norm} ball of eps = {format_eps(threat.eps)}.",
         f"{training.epochs} epochs, batches of {training.batch_size}, evaluated at {CHECKPOINTS[training.checkpoint]}.",
         *([f"Departures: {'; '.join(overrides)}."] if overrides else []),
@@ -75,6 +76,14 @@ def describe_protocol(suite: Suite, runs: pd.DataFrame, datasets: Sequence[str] 
         *([f"M+ under {', '.join(own)} has no published definition; it is this suite's own."] if own else []),
     ]
     return " ".join(sentences)
+
+
+def describe_network(suite: Suite) -> str:
+    """The network, its activation, and where it departs from the architecture of that name."""
+    network = suite.resolved["network"]
+    departures = {"activation": network["activation"]} | plugins.changed("network", network)
+    own = [value if key == "activation" else f"{key} {value}" for key, value in departures.items()]
+    return f"{network['name']} ({', '.join(own)})"
 
 
 def _with_augmentation(suite: Suite, dataset: str) -> str:

@@ -10,6 +10,7 @@ from analysis.published import Match, differences, matches, read_published
 from analysis.results import RUN
 from analysis.statistics import Summary, paired_interval, summarize
 from analysis.timing import timed
+from experiment import plugins
 from experiment.suite import Suite
 from reporting.captions import MARK, NOTHING, SPREAD, describe_protocol, describe_runs, describe_sources, left_out
 from reporting.formatting import Cell, Line, Table, make_table, mean_of, signed, words
@@ -36,10 +37,19 @@ def literature(suite: Suite, runs: pd.DataFrame) -> Table:
             seeds = match.source["seeds"]
             titles[found["source"]] = f"{match.source['title']} {match.source['url']}, {seeds} seed{'s' * (seeds > 1)}."
     if not lines:
-        return make_table("literature", [NONE], [], [], [])
+        return make_table("literature", _why_none(suite), [], [], [])
     notes = [f"{_letter(index)}: {phrase}." for phrase, index in letters.items()]
     notes += [f"{source}: {title}" for source, title in titles.items()]
     return make_table("literature", _caption(suite, runs), notes + _notes(suite, runs, matched), data, lines)
+
+
+def _why_none(suite: Suite) -> list[str]:
+    """That nothing compares and, where it is the network that differs from the published ones of its name, in what."""
+    name, changed = suite.network.name, plugins.changed("network", suite.resolved["network"])
+    own = (
+        f"Published numbers are of {name} itself; this suite's has {', '.join(f'{k} {v}' for k, v in changed.items())}."
+    )
+    return [NONE, *([own] if changed else [])]
 
 
 def _notes(suite: Suite, runs: pd.DataFrame, matched: set[tuple[str, str]]) -> list[str]:

@@ -1,4 +1,4 @@
-# Runs. A run is timed: it has a GPU, or else the machine, to itself; on several GPUs, runs share the cores.
+# Runs. A run is timed: it has a GPU, or else its cores, to itself; on several GPUs, runs share the cores.
 GPUS = workflow.global_resources["gpu"].value if "gpu" in workflow.global_resources else 0
 
 
@@ -13,7 +13,7 @@ rule train:
     log:
         "<logs>/train/{dataset}/{variant}/seed{seed}.log",
     priority: 1  # a timed run waits for the machine, and would wait for an attack each time
-    threads: lambda w: max(1, workflow.cores // max(1, GPUS))
+    threads: lambda w: min(suite.threads or workflow.cores, max(1, workflow.cores // max(1, GPUS)))
     resources:
         gpu=1,
     params:

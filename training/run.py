@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
             if is_trained(suite, run, folder):
                 summary = "it was already, as the suite says; nothing is done"
             else:
-                with slots.gpu() as slot, slots.timed(slot):
+                with slots.gpu() as slot, slots.timed(slot, torch.get_num_threads()):
                     provenance.check_slot(slot)
                     summary = train(suite, run, folder)
         print(f"trained   {run.folder}: {summary}", flush=True)

@@ -32,7 +32,9 @@ class Network(nn.Module):
     - `classifier`: one linear layer, from the features to the logits.
 
     An architecture is a subclass whose constructor takes `classes, shape, mean, std, activation` (a class of
-    torch.nn, to be called wherever the network has a nonlinearity) and hands the three parts to this one.
+    torch.nn, to be called wherever the network has a nonlinearity) and hands the three parts to this one. Further
+    arguments that have a default are keys of a suite's `network`: class attributes may say of each its least and
+    largest value (`ranges`) and what it is (`about`).
     Activations are never in place: a smooth one needs its input in the backward, and an in-place ReLU is no faster.
     """
 

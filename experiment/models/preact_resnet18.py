@@ -10,8 +10,15 @@ class PreActResNet18(Network):
 
     A 3x3 first convolution without stride, stages of 64, 128, 256 and 512 channels, and a last batch norm and
     activation before the pooling: the version of DEAT (TrustAI/DEAT, `preact_resnet.py`), whose projection shortcuts,
-    unlike the paper's, start before the block's first batch norm. PyTorch's default initialisation.
+    unlike the paper's, start before the block's first batch norm. PyTorch's default initialisation. Narrower and with a
+    stride it can be trained on a CPU.
     """
+
+    ranges = {"width": (1, 1024), "stride": (1, 4)}
+    about = {
+        "width": "Channels of the first stage; the next ones have 2, 4 and 8 times as many.",
+        "stride": "Of the first convolution; with 2 everything after it has a quarter of the pixels.",
+    }
 
     def __init__(
         self,
@@ -21,23 +28,29 @@ class PreActResNet18(Network):
         mean: Sequence[float],
         std: Sequence[float],
         activation: type[nn.Module],
+        width: int = 64,
+        stride: int = 1,
     ):
         body = nn.Sequential(
-            Block(64, 64, 1, activation),
-            Block(64, 64, 1, activation),
-            Block(64, 128, 2, activation),
-            Block(128, 128, 1, activation),
-            Block(128, 256, 2, activation),
-            Block(256, 256, 1, activation),
-            Block(256, 512, 2, activation),
-            Block(512, 512, 1, activation),
-            nn.BatchNorm2d(512),
+            Block(width, width, 1, activation),
+            Block(width, width, 1, activation),
+            Block(width, 2 * width, 2, activation),
+            Block(2 * width, 2 * width, 1, activation),
+            Block(2 * width, 4 * width, 2, activation),
+            Block(4 * width, 4 * width, 1, activation),
+            Block(4 * width, 8 * width, 2, activation),
+            Block(8 * width, 8 * width, 1, activation),
+            nn.BatchNorm2d(8 * width),
             activation(),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         )
         super().__init__(
-            nn.Conv2d(shape[0], 64, 3, padding=1, bias=False), body, nn.Linear(512, classes), mean=mean, std=std
+            nn.Conv2d(shape[0], width, 3, stride=stride, padding=1, bias=False),
+            body,
+            nn.Linear(8 * width, classes),
+            mean=mean,
+            std=std,
         )
 
 

@@ -8,12 +8,14 @@ from experiment.models.network import Network
 class VGG16BN(Network):
     """Configuration D of Simonyan and Zisserman, "Very Deep Convolutional Networks", 2015, with batch norm, for CIFAR.
 
-    Thirteen 3x3 convolutions (with bias), five max-poolings and, instead of the three linear layers for ImageNet, one
-    of 512 inputs. Initialisation as in torchvision's `vgg16_bn`. Images larger than 32x32 are averaged to one pixel
-    after the last pooling; of smaller ones five poolings would leave nothing.
+    Thirteen 3x3 convolutions (with bias), of 64 to 512 channels at the default width, five max-poolings and, instead
+    of the three linear layers for ImageNet, one. Initialisation as in torchvision's `vgg16_bn`. Images larger than
+    32x32 are averaged to one pixel after the last pooling; of smaller ones five poolings would leave nothing.
     """
 
     smallest = 32  # pixels a side
+    ranges = {"width": (1, 1024)}
+    about = {"width": "Channels of the first convolutions; the last ones have 8 times as many."}
 
     def __init__(
         self,
@@ -23,33 +25,36 @@ class VGG16BN(Network):
         mean: Sequence[float],
         std: Sequence[float],
         activation: type[nn.Module],
+        width: int = 64,
     ):
         channels = shape[0]
         # The first convolution alone is the first layer: its batch norm and activation open the body.
         body = nn.Sequential(
-            nn.BatchNorm2d(64),
+            nn.BatchNorm2d(width),
             activation(),
-            *convolution(64, 64, activation),
+            *convolution(width, width, activation),
             nn.MaxPool2d(2),
-            *convolution(64, 128, activation),
-            *convolution(128, 128, activation),
+            *convolution(width, 2 * width, activation),
+            *convolution(2 * width, 2 * width, activation),
             nn.MaxPool2d(2),
-            *convolution(128, 256, activation),
-            *convolution(256, 256, activation),
-            *convolution(256, 256, activation),
+            *convolution(2 * width, 4 * width, activation),
+            *convolution(4 * width, 4 * width, activation),
+            *convolution(4 * width, 4 * width, activation),
             nn.MaxPool2d(2),
-            *convolution(256, 512, activation),
-            *convolution(512, 512, activation),
-            *convolution(512, 512, activation),
+            *convolution(4 * width, 8 * width, activation),
+            *convolution(8 * width, 8 * width, activation),
+            *convolution(8 * width, 8 * width, activation),
             nn.MaxPool2d(2),
-            *convolution(512, 512, activation),
-            *convolution(512, 512, activation),
-            *convolution(512, 512, activation),
+            *convolution(8 * width, 8 * width, activation),
+            *convolution(8 * width, 8 * width, activation),
+            *convolution(8 * width, 8 * width, activation),
             nn.MaxPool2d(2),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         )
-        super().__init__(nn.Conv2d(channels, 64, 3, padding=1), body, nn.Linear(512, classes), mean=mean, std=std)
+        super().__init__(
+            nn.Conv2d(channels, width, 3, padding=1), body, nn.Linear(8 * width, classes), mean=mean, std=std
+        )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

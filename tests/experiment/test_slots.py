@@ -14,7 +14,14 @@ from experiment.errors import UserError
 from experiment.suite import ROOT
 from training import run as training_run
 
-HOLD = "from experiment import slots\nwith slots.gpu() as gpu, slots.timed(gpu): print(gpu, flush=True); input()"
+HOLD = """
+import os, sys
+from experiment import slots
+with slots.gpu() as gpu, slots.timed(gpu, int(sys.argv[1])):
+    print(gpu, *sorted(os.sched_getaffinity(0)), flush=True)
+    input()
+"""
+CORES = len(slots._cores())
 
 
 @pytest.fixture
@@ -36,11 +43,16 @@ def machine(tmp_path, monkeypatch):
     return has
 
 
-def holder(folder):
-    """A process, started in `folder`, that takes a GPU and holds it until it is told to end."""
+def holder(folder, threads=10_000):
+    """A process, started in `folder`, that takes a GPU or cores, and holds them until it is told to end."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [sys.executable, "-c", HOLD], cwd=folder, env=environment, stdin=-1, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, str(threads)],
+        cwd=folder,
+        env=environment,
+        stdin=-1,
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -105,41 +117,96 @@ def test_a_second_job_waits_says_so_and_has_the_gpu_when_the_first_is_killed(mac
     for folder in folders:
         folder.mkdir()
     first = holder(folders[0])
-    assert first.stdout.readline() == "0\n"
+    assert first.stdout.readline().startswith("0 ")
     second = holder(folders[1])
     assert second.stdout.readline() == "waiting for a GPU; other jobs have it\n"
     first.send_signal(signal.SIGKILL)
-    assert second.stdout.readline() == "0\n"
+    assert second.stdout.readline().startswith("0 ")
     second.communicate("\n", timeout=20)
     assert second.returncode == 0
     first.communicate()
 
 
 @pytest.mark.fault("clock")
-def test_runs_that_are_timed_on_the_cpu_take_turns_and_the_killed_one_s_turn_is_over(machine, tmp_path):
+def test_runs_that_are_timed_on_all_cores_take_turns_and_the_killed_one_s_turn_is_over(machine, tmp_path):
     """Whatever suite, results folder or Snakemake they are of."""
     machine(0)
     folders = [tmp_path / "one", tmp_path / "other"]
     for folder in folders:
         folder.mkdir()
     first = holder(folders[0])
-    assert first.stdout.readline() == "None\n"
+    assert first.stdout.readline().startswith("None ")
     second = holder(folders[1])
-    assert second.stdout.readline() == "waiting for the machine; another run is being timed on it\n"
+    assert second.stdout.readline() == "waiting for the machine; other runs are being timed on it\n"
     first.send_signal(signal.SIGKILL)
-    assert second.stdout.readline() == "None\n"
+    assert second.stdout.readline().startswith("None ")
     second.communicate("\n", timeout=20)
     assert second.returncode == 0
     first.communicate()
 
 
 @pytest.mark.fault("clock")
+@pytest.mark.skipif(CORES < 2, reason="needs two cores")
+def test_runs_of_one_thread_are_timed_at_once_and_each_keeps_to_a_core_of_its_own(machine, tmp_path):
+    machine(0)
+    runs = [holder(tmp_path, threads=1) for _ in range(2)]
+    kept = [run.stdout.readline() for run in runs]
+    assert all(line.startswith("None ") for line in kept)
+    assert kept[0] != kept[1]
+    for run in runs:
+        run.communicate("\n", timeout=20)
+    before = os.sched_getaffinity(0)
+    with slots.timed(None, 1):
+        kept = os.sched_getaffinity(0)
+    assert kept in slots._cores()
+    assert os.sched_getaffinity(0) == before
+
+
+@pytest.mark.fault("clock")
+def test_a_run_that_needs_all_cores_is_not_overtaken_for_ever(machine, tmp_path):
+    """It waits for the last of them, and those that come after it wait for it."""
+    machine(0)
+    first = holder(tmp_path, threads=1)
+    first.stdout.readline()
+    whole = holder(tmp_path)
+    assert whole.stdout.readline().startswith("waiting for the machine")
+    late = holder(tmp_path, threads=1)
+    assert late.stdout.readline().startswith("waiting for ")
+    first.communicate("\n", timeout=20)
+    assert whole.stdout.readline().startswith("None ")
+    whole.communicate("\n", timeout=20)
+    assert late.stdout.readline().startswith("None ")
+    late.communicate("\n", timeout=20)
+
+
+def test_hardware_threads_of_one_core_are_one_core(monkeypatch):
+    """Of four, 0 and 2 are one core's and 1 and 3 the other's; the kernel says it of each in a file of its own."""
+    siblings = {"0": "0,2\n", "2": "0,2\n", "1": "1,3\n", "3": "1,3\n"}
+
+    class File:
+        def __init__(self, path):
+            self.number = path.partition("/cpu/cpu")[2].partition("/")[0]
+
+        def exists(self):
+            return self.number in siblings
+
+        def read_text(self):
+            return siblings[self.number]
+
+    monkeypatch.setattr(slots, "Path", File)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3, 9})
+    assert slots._cores() == [{0, 2}, {1, 3}, {9}]
+
+
+@pytest.mark.fault("clock")
 def test_runs_that_have_a_gpu_each_are_timed_at_once(machine):
     machine(2)
-    with slots.gpu() as one, slots.timed(one), pytest.MonkeyPatch.context() as patch:
+    before = os.sched_getaffinity(0)
+    with slots.gpu() as one, slots.timed(one, 10_000), pytest.MonkeyPatch.context() as patch:
         patch.delenv("CUDA_VISIBLE_DEVICES")
-        with slots.gpu() as other, slots.timed(other):
+        with slots.gpu() as other, slots.timed(other, 10_000):
             assert (one, other) == ("0", "1")
+            assert os.sched_getaffinity(0) == before
 
 
 @pytest.mark.slow
@@ -150,10 +217,10 @@ def test_training_waits_while_another_run_is_timed_and_an_attack_does_not(machin
     runs = ROOT / "configs" / "quick.yaml", "digits/pgd-7/seed0"
     names = [*runs, "pgd-20"] if stage == "evaluation" else runs
     command = [sys.executable, "-u", "-m", f"{stage}.run", *map(str, names), "--results", str(tmp_path)]
-    with slots.timed(None):
+    with slots.timed(None, 10_000):
         job = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=-1, stderr=-1)
         lines = [job.stdout.readline().decode() for _ in range(2)]
-        assert ("waiting for the machine; another run is being timed on it\n" in lines) == waits
+        assert (any(line.startswith("waiting for 1 core") for line in lines)) == waits
         assert (job.poll() is None) == waits or not waits
     job.communicate(timeout=60)
     assert job.returncode != 0  # there is no data, nor a checkpoint
