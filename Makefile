@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: env results test lint crosscheck readme method speed
+.PHONY: env results cifar10 test lint crosscheck readme method speed
 results: env
 	$(BIN)/snakemake
+
+cifar10: env
+	$(BIN)/snakemake --configfile configs/cifar10_cpu.yaml
 
 test: env
 	$(BIN)/python -m pytest -m 'fast or slow or workflow'
@@ -31,8 +34,9 @@ $(VENV)/.ready: pyproject.toml setup.py constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps adv-lib
 	@touch $@
 
-readme: results
-	$(BIN)/python -m reporting.readme
+readme: env
+	$(BIN)/snakemake --configfile $(or $(SUITE),configs/cifar10_cpu.yaml)
+	$(BIN)/python -m reporting.readme $(or $(SUITE),configs/cifar10_cpu.yaml)
 
 method: env
 	@$(BIN)/python -m methods.new '$(NAME)'

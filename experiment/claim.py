@@ -43,12 +43,16 @@ def stake(folder: Path, files: Sequence[str | Path], suite: Suite, given: Mappin
     """
     write_atomically(folder / GIVEN, json.dumps(given).encode())
     copy = folder / COPY
-    head = f"{HEAD}{source(files)}\n"
+    text = copy_of(suite, files)
     if copy.is_file() and [Path(file).resolve() for file in files] == [copy.resolve()]:
-        head = copy.read_text().partition("\n")[0] + "\n"
-    text = head + content(suite)
+        text = copy.read_text().partition("\n")[0] + "\n" + content(suite)
     if not copy.is_file() or copy.read_text(errors="replace") != text:
         write_atomically(copy, text.encode())
+
+
+def copy_of(suite: Suite, files: Sequence[str | Path]) -> str:
+    """What the copy of `suite`, given in `files`, says."""
+    return f"{HEAD}{source(files)}\n{content(suite)}"
 
 
 def reason(folder: Path, suite: Suite) -> str | None:

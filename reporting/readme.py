@@ -1,42 +1,56 @@
-"""Publish the results of the default suite: keep its records in results/reference/ and show them in README.md.
+"""Publish a suite's results: keep its records in results/reference/, and show in README.md what is shown there.
 
-python -m reporting.readme            (after `snakemake`; `make readme` does both)
+    python -m reporting.readme configs/cifar10_cpu.yaml        (after `snakemake --configfile` of the same)
+
+Runs that were published before and are not there now, such as other seeds, stay: whole seeds are added one by one.
 """
 
 import argparse
+import contextlib
 import shutil
 from pathlib import Path
 
 from analysis.results import collate
+from experiment import claim
 from experiment.errors import UserError, reported
 from experiment.files import write_atomically
-from experiment.suite import ROOT, Suite
+from experiment.suite import Suite
 from reporting import tables
+from reporting.collate import report
 from reporting.formatting import escape_markdown
 
-SUITE = "quick"
-BEGIN, END = f"<!-- {SUITE}: begin -->", f"<!-- {SUITE}: end -->"
 # Weights are made again by the suite, the page from the records; digests are of the page too.
-LEFT_BEHIND = shutil.ignore_patterns("*.safetensors", "*.log", "resume", "report.html", "digests.json", ".*")
+LEFT_BEHIND = shutil.ignore_patterns("*.safetensors", "*.log", "logs", "resume", "report.html", "digests.json", ".*")
 
 
-def publish(results: Path, reference: Path) -> None:
+def publish(suite: Suite, file: Path, results: Path, reference: Path) -> None:
     """Copy records, epochs, verdicts, tables and plots of results/<suite> to its place under `reference`.
 
+    file: of the suite. Runs of the suite that only `reference` has are kept, and tables and plots are made of all.
     Raises UserError when the suite has not been run to its end.
     """
     if not (results / "summary.txt").exists():
         raise UserError(f"{results} has no summary.txt; run snakemake to its end first")
+    new = reference.with_name(f".{reference.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.copytree(results, new, ignore=LEFT_BEHIND)
+    earlier = [run.folder for run in suite.runs() if not (new / run.folder / "train.json").exists()]
+    earlier = [folder for folder in earlier if (reference / folder / "train.json").exists()]
+    for folder in earlier:
+        shutil.copytree(reference / folder, new / folder)
     shutil.rmtree(reference, ignore_errors=True)
-    shutil.copytree(results, reference, ignore=LEFT_BEHIND)
+    new.rename(reference)
+    if earlier:
+        write_atomically(reference / claim.COPY, claim.copy_of(suite, [file]).encode())
+        with open(reference / "summary.txt", "w") as summary, contextlib.redirect_stdout(summary):
+            report(suite, reference)
 
 
-def section(reference: Path, link: str) -> str:
+def section(suite: Suite, reference: Path, link: str) -> str:
     """What README.md shows of the published results: where they ran, two tables and two pictures.
 
     link: of `reference`, from README.md. Raises UserError where there is no record.
     """
-    suite = Suite.load(ROOT / "configs" / f"{SUITE}.yaml")
     results = collate(suite, reference)
     provenance = next(iter(results.records.values())).train["provenance"]
     hardware, packages = escape_markdown(provenance["hardware"]["label"]), provenance["packages"]
@@ -55,23 +69,32 @@ def section(reference: Path, link: str) -> str:
     )
 
 
-def rewritten(readme: str, shown: str) -> str:
-    """`readme` with `shown` between the two markers. Raises UserError when it lacks them."""
-    if BEGIN not in readme or END not in readme:
-        raise UserError(f"README.md lacks the lines {BEGIN} and {END}, between which the results go")
-    before, _, rest = readme.partition(BEGIN)
-    return f"{before}{BEGIN}\n{shown}\n{END}{rest.partition(END)[2]}"
+def markers(name: str) -> tuple[str, str]:
+    """The lines of README.md between which the results of the suite of that name are shown."""
+    return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+
+
+def rewritten(readme: str, name: str, shown: str) -> str:
+    """`readme` with `shown` between the markers of the suite `name`; as it is where it shows nothing of it."""
+    begin, end = markers(name)
+    if begin not in readme or end not in readme:
+        return readme
+    before, _, rest = readme.partition(begin)
+    return f"{before}{begin}\n{shown}\n{end}{rest.partition(end)[2]}"
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m reporting.readme", description=__doc__.partition("\n")[0])
-    parser.parse_args(arguments)
-    reference = Path("results/reference") / SUITE
+    parser.add_argument("suite", type=Path, metavar="SUITE", help="a suite's YAML file")
+    options = parser.parse_args(arguments)
     with reported("readme"):
-        publish(Path("results") / SUITE, reference)
-        readme = rewritten(Path("README.md").read_text(), section(reference, str(reference)))
-        write_atomically(Path("README.md"), readme.encode())
-    print(f"{reference} and README.md show the results of {SUITE}")
+        suite = Suite.load(options.suite)
+        reference = Path("results/reference") / suite.name
+        publish(suite, options.suite, Path("results") / suite.name, reference)
+        readme = Path("README.md").read_text()
+        shown = rewritten(readme, suite.name, section(suite, reference, str(reference)))
+        write_atomically(Path("README.md"), shown.encode())
+    print(f"{reference} {'and README.md show' if shown != readme else 'shows'} the results of {suite.name}")
 
 
 if __name__ == "__main__":

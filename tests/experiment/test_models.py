@@ -29,9 +29,10 @@ def _deterministic():
     torch.manual_seed(0)
 
 
-def build(name, shape=CIFAR, classes=10, activation="relu", seed=0):
+def build(name, shape=CIFAR, classes=10, activation="relu", seed=0, **parameters):
     mean, std = MEAN[: shape[0]], STD[: shape[0]]
-    return models.build(name, classes=classes, shape=shape, mean=mean, std=std, activation=activation, seed=seed)
+    given = {"classes": classes, "shape": shape, "mean": mean, "std": std, "activation": activation, "seed": seed}
+    return models.build(name, **given, **parameters)
 
 
 def assert_same_logits(logits, expected):
@@ -100,6 +101,26 @@ def test_building_leaves_every_random_state_of_the_caller_alone(monkeypatch):
 @pytest.mark.parametrize(("name", "parameters"), PARAMETERS.items())
 def test_parameter_counts_are_those_of_the_literature(name, parameters):
     assert sum(p.numel() for p in build(name).parameters()) == parameters
+
+
+WIDTHS = {"preact_resnet18": 64, "small_cnn": 16, "vgg16_bn": 64}
+
+
+@pytest.mark.parametrize(("name", "default"), WIDTHS.items())
+def test_a_network_of_another_width_has_that_many_times_the_channels_everywhere(name, default):
+    usual, narrow = build(name), build(name, width=default // 4)
+    channels = [[m.out_channels for m in of.modules() if isinstance(m, nn.Conv2d)] for of in (usual, narrow)]
+    assert channels[0] == [4 * number for number in channels[1]]
+    assert narrow(torch.rand(2, *CIFAR)).shape == (2, 10)
+    assert same_weights(usual, build(name, width=default))
+
+
+def test_a_stride_of_the_resnet_leaves_its_weights_and_shrinks_its_maps():
+    usual, strided = build("preact_resnet18", width=4), build("preact_resnet18", width=4, stride=2)
+    assert same_weights(usual, strided)
+    x = torch.rand(2, *CIFAR)
+    torch.testing.assert_close(strided.first_layer(x), usual.first_layer(x)[:, :, ::2, ::2])
+    assert strided(x).shape == (2, 10)
 
 
 def test_vgg_computes_what_torchvisions_vgg16_bn_computes():

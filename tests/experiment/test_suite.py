@@ -58,7 +58,7 @@ def test_the_default_suite_has_ten_variants_three_seeds_and_four_attacks():
         ("training.epoch", 1, "epoch"),
         ("training.schedule.shape", 1, "shape"),
         ("threat.radius", 1, "radius"),
-        ("network.width", 1, "width"),
+        ("network.depth", 1, "width"),
         ("evaluation.atacks", [], "atacks"),
         ("variants.0.metod", "pgd", "metod"),
         ("variants.0.method", "nope", "'nope'"),

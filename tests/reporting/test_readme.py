@@ -4,43 +4,52 @@ import shutil
 
 import pytest
 from matplotlib.image import imread
+from synthetic import made_up_suite, write_results
 
 from analysis.results import collate
+from experiment import claim
 from experiment.errors import UserError
 from experiment.suite import ROOT, Suite
 from reporting import plots, readme
 from reporting.collate import report
 
-REFERENCE = ROOT / "results" / "reference" / readme.SUITE
+REFERENCES = ROOT / "results" / "reference"
+PUBLISHED = sorted(path.parent.name for path in REFERENCES.glob(f"*/{claim.COPY}"))
 
 
-@pytest.fixture(scope="module")
-def suite():
-    return Suite.load(ROOT / "configs" / f"{readme.SUITE}.yaml")
+@pytest.fixture(scope="module", params=PUBLISHED)
+def suite(request):
+    return Suite.load(ROOT / "configs" / f"{request.param}.yaml")
 
 
-def test_the_readme_is_not_stale_against_the_reference_tables():
+def test_the_readme_is_not_stale_against_the_reference_tables(suite):
     text = (ROOT / "README.md").read_text()
-    assert readme.rewritten(text, readme.section(REFERENCE, f"results/reference/{readme.SUITE}")) == text
+    shown = readme.section(suite, REFERENCES / suite.name, f"results/reference/{suite.name}")
+    assert readme.rewritten(text, suite.name, shown) == text
+
+
+def test_the_readme_shows_one_published_suite():
+    text = (ROOT / "README.md").read_text()
+    assert sum(readme.markers(name)[0] in text and readme.markers(name)[1] in text for name in PUBLISHED) == 1
 
 
 def test_the_reference_tables_are_those_of_the_reference_records(tmp_path, suite, monkeypatch):
-    copy = tmp_path / readme.SUITE
-    shutil.copytree(REFERENCE, copy, ignore=shutil.ignore_patterns("runs.csv", "tables", "plots"))
+    reference, copy = REFERENCES / suite.name, tmp_path / suite.name
+    shutil.copytree(reference, copy, ignore=shutil.ignore_patterns("runs.csv", "tables", "plots"))
     monkeypatch.setattr(plots, "draw", lambda *_: {})
     assert report(suite, copy) == 0
     made = {path.relative_to(copy): path.read_bytes() for path in [copy / "runs.csv", *(copy / "tables").iterdir()]}
-    listed = [REFERENCE / "runs.csv", *(REFERENCE / "tables").iterdir()]
-    assert {path.relative_to(REFERENCE) for path in listed} == set(made)
+    listed = [reference / "runs.csv", *(reference / "tables").iterdir()]
+    assert {path.relative_to(reference) for path in listed} == set(made)
     for name, content in made.items():
-        assert (REFERENCE / name).read_bytes() == content, f"{name} is stale; `make readme` renews it"
+        assert (reference / name).read_bytes() == content, f"{name} is stale; `make readme` renews it"
 
 
 def test_the_reference_plots_are_all_there_and_no_others(suite):
     """Their bytes depend on the version of matplotlib; what there is to draw does not."""
-    found = collate(suite, REFERENCE)
+    found = collate(suite, REFERENCES / suite.name)
     stems = set(plots.texts(suite, found.runs, found.epochs))
-    assert {path.name for path in (REFERENCE / "plots").iterdir()} == {
+    assert {path.name for path in (REFERENCES / suite.name / "plots").iterdir()} == {
         f"{s}.{e}" for s in stems for e in ("svg", "png")
     }
 
@@ -63,14 +72,33 @@ def test_the_readme_is_short_and_its_links_lead_somewhere():
 
 def test_publishing_an_unfinished_suite_is_refused(tmp_path):
     with pytest.raises(UserError, match="summary"):
-        readme.publish(tmp_path, tmp_path / "reference")
+        readme.publish(made_up_suite(), tmp_path / "made.yaml", tmp_path, tmp_path / "reference")
+
+
+def test_seeds_that_were_published_before_stay_when_others_are_and_the_tables_are_of_all(tmp_path):
+    results, reference, file = tmp_path / "results", tmp_path / "reference", tmp_path / "made.yaml"
+    whole = made_up_suite()
+    for seeds, numbers in ((whole.seeds[:1], ["0"]), (whole.seeds[1:], [str(seed) for seed in whole.seeds])):
+        part = made_up_suite(seeds=seeds)
+        shutil.rmtree(results, ignore_errors=True)
+        folder = write_results(results, part)
+        report(part, folder)
+        (folder / "summary.txt").write_text("a summary of these seeds alone")
+        (folder / claim.COPY).write_text("a suite of these seeds alone")
+        readme.publish(whole, file, folder, reference)
+        found = collate(whole, reference)
+        assert sorted(set(found.runs["seed"].astype(str))) == numbers
+        assert (reference / "runs.csv").read_text() == found.runs_csv()
+    assert not found.missing
+    assert (reference / claim.COPY).read_text().partition("\n")[2] == claim.content(whole)
+    assert "3 seeds (0, 1, 2)" in (reference / "summary.txt").read_text()
 
 
 def test_a_reference_without_records_is_refused(tmp_path):
-    with pytest.raises(UserError, match="has no training record of suite quick"):
-        readme.section(tmp_path, "reference")
+    suite = made_up_suite()
+    with pytest.raises(UserError, match=f"has no training record of suite {suite.name}"):
+        readme.section(suite, tmp_path, "reference")
 
 
-def test_a_readme_without_the_markers_is_refused():
-    with pytest.raises(UserError, match="begin"):
-        readme.rewritten("# Title\n", "table")
+def test_a_readme_without_the_markers_stays_as_it_is():
+    assert readme.rewritten("# Title\n", "quick", "table") == "# Title\n"
