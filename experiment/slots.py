@@ -45,19 +45,20 @@ def gpu() -> Iterator[str | None]:
 
 
 @contextmanager
-def timed(gpu: str | None, threads: int) -> Iterator[None]:
+def timed(gpu: str | None, threads: int | None = None) -> Iterator[None]:
     """Keep the process to `threads` cores that no other timed run has; waits until there are as many.
 
-    On a machine with fewer, to all of them. A run that has a GPU, the slot `gpu`, need not, and keeps to nothing.
-    Attacks are not timed and do not wait: where one takes a core that a run needs, the run's record says so. Threads
-    that the process has already may still run elsewhere: before it computes, there are none that do.
+    To all of them on a machine with fewer, and where it is not said how many. A run that has a GPU, the slot `gpu`,
+    need not, and keeps to nothing. Attacks are not timed and do not wait: where one takes a core that a run needs, the
+    run's record says so. Threads that the process has already may still run elsewhere: before it computes, there are
+    none that do.
     """
     if gpu is not None:
         yield
         return
     cores, before = _cores(), os.sched_getaffinity(0)
     locks = [_folder() / f"core-{min(core)}.lock" for core in cores]
-    needed = min(threads, len(cores))
+    needed = min(threads or len(cores), len(cores))
     awaited = "the machine" if needed == len(cores) else f"{needed} core{'s' * (needed > 1)}"
     awaited += "; other runs are being timed on it"
     with ExitStack() as held:

@@ -202,9 +202,9 @@ def test_hardware_threads_of_one_core_are_one_core(monkeypatch):
 def test_runs_that_have_a_gpu_each_are_timed_at_once(machine):
     machine(2)
     before = os.sched_getaffinity(0)
-    with slots.gpu() as one, slots.timed(one, 10_000), pytest.MonkeyPatch.context() as patch:
+    with slots.gpu() as one, slots.timed(one), pytest.MonkeyPatch.context() as patch:
         patch.delenv("CUDA_VISIBLE_DEVICES")
-        with slots.gpu() as other, slots.timed(other, 10_000):
+        with slots.gpu() as other, slots.timed(other):
             assert (one, other) == ("0", "1")
             assert os.sched_getaffinity(0) == before
 
@@ -217,7 +217,7 @@ def test_training_waits_while_another_run_is_timed_and_an_attack_does_not(machin
     runs = ROOT / "configs" / "quick.yaml", "digits/pgd-7/seed0"
     names = [*runs, "pgd-20"] if stage == "evaluation" else runs
     command = [sys.executable, "-u", "-m", f"{stage}.run", *map(str, names), "--results", str(tmp_path)]
-    with slots.timed(None, 10_000):
+    with slots.timed(None):
         job = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=-1, stderr=-1)
         lines = [job.stdout.readline().decode() for _ in range(2)]
         assert (any(line.startswith("waiting for 1 core") for line in lines)) == waits
