@@ -1,13 +1,16 @@
-"""Attack the checkpoint of one run and leave the record and one verdict an image.
+"""Attack the checkpoint of one run and leave, for each attack, a record and one verdict an image.
 
     python -m evaluation.run configs/quick.yaml digits/pgd-7/seed0 pgd-20
 
-An interrupted evaluation goes on after the last finished chunk when the same command is given again.
+Without a name, every attack of the suite that has not been made yet; where one fails, the others are made. An
+interrupted evaluation goes on after the last finished chunk when the same command is given again.
 """
 
 import argparse
 import io
 import shutil
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,7 @@ from experiment import models, precision, provenance, record, slots, weights
 from experiment.consistency import reason_to_evaluate
 from experiment.data import sha256
 from experiment.datasets.dataset import Dataset
-from experiment.errors import UserError, reported
+from experiment.errors import UserError, cause, printable, reported
 from experiment.files import write_atomically
 from experiment.fingerprint import fingerprint
 from experiment.lock import exclusive
@@ -31,25 +34,43 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m evaluation.run", description=__doc__.partition("\n")[0])
     parser.add_argument("suite", metavar="SUITE", help="a suite's YAML file, or - for standard input")
     parser.add_argument("run", metavar="RUN", help="<dataset>/<variant>/seed<k>")
-    parser.add_argument("attack", metavar="ATTACK", help="the label of one of the suite's attacks")
+    parser.add_argument("attacks", nargs="*", metavar="ATTACK", help="labels of attacks of the suite; default: all")
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
     parser.add_argument("--threads", type=threads, help="CPU threads; default: PyTorch's own choice")
     options = parser.parse_args(arguments)
-    with reported(f"{options.run} {options.attack}"):
+    with reported(" ".join([options.run, *options.attacks])):
         suite = Suite.load(options.suite)
         if options.threads:
             torch.set_num_threads(options.threads)
-        run = suite.run(options.run)
+        run, names = suite.run(options.run), options.attacks or suite.attacks
         folder = options.results / suite.name / run.folder
-        with exclusive(folder / "evaluate" / f".{options.attack}.lock"):
-            if reason_to_evaluate(suite, run, options.attack, folder) is None:
+        for name in names:
+            suite.attack(name)  # what it has none of is said before work starts
+        due = [name for name in names if reason_to_evaluate(suite, run, name, folder) is not None]
+        with slots.gpu() if due else nullcontext() as slot:
+            if due:
+                provenance.check_slot(slot)
+            failed = [name for name in names if not attacked(suite, run, name, folder)]
+        if failed:
+            sys.exit(1)
+
+
+def attacked(suite: Suite, run: Run, name: str, folder: Path) -> bool:
+    """Make one attack, unless it is there as the suite says, and tell the user; False where it failed."""
+    try:
+        with exclusive(folder / "evaluate" / f".{name}.lock"):
+            if reason_to_evaluate(suite, run, name, folder) is None:
                 shown = "it was already, as the suite says; nothing is done"
             else:
-                with slots.gpu() as slot:
-                    provenance.check_slot(slot)
-                    accuracy = evaluate(suite, run, options.attack, folder)["accuracy"]
+                accuracy = evaluate(suite, run, name, folder)["accuracy"]
                 shown = "not evaluated, the run diverged" if accuracy is None else f"{accuracy:.1%}"
-        print(f"evaluated {run.folder} {options.attack}: {shown}", flush=True)
+    except Exception as error:
+        if (sentence := cause(error)) is None:
+            raise
+        print(printable(f"error: {run.folder} {name}: {sentence}"), file=sys.stderr)
+        return False
+    print(f"evaluated {run.folder} {name}: {shown}", flush=True)
+    return True
 
 
 def evaluate(suite: Suite, run: Run, name: str, folder: Path) -> dict:

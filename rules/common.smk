@@ -42,4 +42,3 @@ wildcard_constraints:
     dataset="[^/]+",
     variant="[^/]+",
     seed="[0-9]+",
-    attack="[^/]+",

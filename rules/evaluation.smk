@@ -1,24 +1,26 @@
-# Attacks. They are not timed: they share a CPU's cores, but no GPU.
+# Attacks, all those of a run in one job: most take less time than starting a process. They are not timed: they share a CPU's
+# cores, but no GPU. Where one fails, what the others left is kept (keep-incomplete in the profile).
+OF_RUN = "<results>/{{dataset}}/{{variant}}/seed{{seed}}/evaluate/{attack}"
 
 
 rule evaluate:
     input:
-        data=lambda w: needed(ATTACKED.format(w=w), suite.data_file(w.dataset, "test")),
+        data=lambda w: needed(suite.data_file(w.dataset, "test"), *attacked(w)),
         record=ancient("<results>/{dataset}/{variant}/seed{seed}/train.json"),
         weights=ancient("<results>/{dataset}/{variant}/seed{seed}/model.safetensors"),
-        outdated=lambda w: again(ATTACKED.format(w=w)),
+        outdated=lambda w: again(*attacked(w)),
     output:
-        record=update("<results>/{dataset}/{variant}/seed{seed}/evaluate/{attack}.json"),
-        verdicts=update("<results>/{dataset}/{variant}/seed{seed}/evaluate/{attack}.robust.npy"),
+        records=update(expand(f"{OF_RUN}.json", attack=suite.attacks)),
+        verdicts=update(expand(f"{OF_RUN}.robust.npy", attack=suite.attacks)),
     log:
-        "<logs>/evaluate/{dataset}/{variant}/seed{seed}/{attack}.log",
+        "<logs>/evaluate/{dataset}/{variant}/seed{seed}.log",
     threads: 1
     resources:
         gpu=1,
     params:
         suite=SUITE,
     message:
-        "evaluate {wildcards.dataset} {wildcards.variant} seed {wildcards.seed} {wildcards.attack}"
+        "evaluate {wildcards.dataset} {wildcards.variant} seed {wildcards.seed}"
     shell:
         "{PYTHON:q} -P -m evaluation.run {params.suite:q} {wildcards.dataset}/{wildcards.variant}/seed{wildcards.seed}"
-        " {wildcards.attack} --threads {threads} 2>&1 | tee -i {log:q}"
+        " --threads {threads} 2>&1 | tee -i {log:q}"

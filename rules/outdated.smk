@@ -3,13 +3,16 @@
 # asks for it; whatever depends on it is made with it. `snakemake -n` so shows why something is made again.
 OUTDATED = f"{RESULTS}/.outdated"
 TRAINED = "{w.dataset}/{w.variant}/seed{w.seed}/train.json"
-ATTACKED = "{w.dataset}/{w.variant}/seed{w.seed}/evaluate/{w.attack}.json"
+ATTACKED = "{w.dataset}/{w.variant}/seed{w.seed}/evaluate/{attack}.json"
 
-# Inputs of the job that makes a file of the suite's results: what has it made again; data, only where it is to be made.
-# The suite's copy is made by no job, but whenever Snakemake starts one.
+# Inputs of the job that makes these files of the suite's results: what has it made again; data, only where one of them is
+# to be made. The suite's copy is made by no job, but whenever Snakemake starts one.
 marked = lambda path: path in TODO and (path == claim.COPY or (RESULTS / path).exists())
-again = lambda path: [f"{OUTDATED}/{file}" for file in outdated.along_with(path) if marked(file)][:1]
-needed = lambda path, file: [ancient(file)] if path in TODO else []
+again = lambda *paths: [f"{OUTDATED}/{file}" for path in paths for file in outdated.along_with(path) if marked(file)][
+    :1
+]
+needed = lambda file, *paths: [ancient(file)] if any(path in TODO for path in paths) else []
+attacked = lambda w: [ATTACKED.format(w=w, attack=attack) for attack in suite.attacks]
 
 
 rule outdated:

@@ -28,7 +28,7 @@ rule collate:
 rule examples:
     input:
         ancient("<results>/runs.csv"),  # has the digests of the weights
-        data=lambda w: needed(f"examples/{w.dataset}.json", suite.data_file(w.dataset, "test")),
+        data=lambda w: needed(suite.data_file(w.dataset, "test"), f"examples/{w.dataset}.json"),
         outdated=lambda w: again(f"examples/{w.dataset}.json"),
     output:
         update(multiext("<results>/examples/{dataset}", ".png", ".json")),

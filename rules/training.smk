@@ -4,7 +4,7 @@ GPUS = workflow.global_resources["gpu"].value if "gpu" in workflow.global_resour
 
 rule train:
     input:
-        data=lambda w: needed(TRAINED.format(w=w), suite.data_file(w.dataset, "train")),
+        data=lambda w: needed(suite.data_file(w.dataset, "train"), TRAINED.format(w=w)),
         outdated=lambda w: again(TRAINED.format(w=w)),
     output:
         record=update("<results>/{dataset}/{variant}/seed{seed}/train.json"),

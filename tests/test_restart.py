@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from test_workflow import TINY, Project
 
 pytestmark = pytest.mark.workflow
 RUN = "results/tiny/digits/{}/seed0"
+RUNS = ("fast", "fast+mplus", "pgd-2")
 SLOW = {"training": {**TINY["training"], "epochs": 30}}  # long enough to be interrupted
 
 
@@ -47,6 +49,12 @@ def jobs(planned, *kinds):
     return {job for job in planned if job.startswith(kinds)}
 
 
+def outdated(planned):
+    """Of runs and their attacks, what is there and is to be made again."""
+    paths = {job.removeprefix("outdated ").partition(":")[0] for job in jobs(planned, "outdated")}
+    return {path for path in paths if "/" in path and path.startswith("digits/")}
+
+
 def edit(file, **changes):
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
 
@@ -56,7 +64,7 @@ def by_hand(project, stage):
     return subprocess.run(command, cwd=project.folder, capture_output=True, text=True, timeout=120)
 
 
-def assert_complete(project, runs=("fast", "fast+mplus", "pgd-2")):
+def assert_complete(project, runs=RUNS):
     for run in runs:
         folder = project.folder / RUN.format(run)
         for name in ("train.json", "epochs.csv", "model.safetensors"):
@@ -81,14 +89,16 @@ def test_of_copied_results_that_alone_is_made_again_which_other_things_made(proj
     attack = project.folder / RUN.format("fast") / "evaluate" / "pgd-3.json"
     original = attack.read_text()
     edit(attack, weights_sha256="0" * 64)
-    assert jobs(project.planned(), "train", "evaluate") == {"evaluate digits fast seed 0 pgd-3"}
+    planned = project.planned()
+    assert jobs(planned, "train", "evaluate") == {"evaluate digits fast seed 0"}
+    assert outdated(planned) == {"digits/fast/seed0/evaluate/pgd-3.json"}  # nothing else of it is made
     attack.write_text(original)
     edit(results / "digits/pgd-2/seed0/train.json", spec={})
     file = project.folder / "methods" / "fast" / "method.py"
     file.write_text(file.read_text() + "# edited\n")
     planned = project.planned()
     assert len(jobs(planned, "train")) == 3
-    assert len(jobs(planned, "evaluate")) == 9
+    assert len(jobs(planned, "evaluate")) == 3
     assert any("the sources of method fast" in job for job in planned)  # and the user is told why
     forced = project.snakemake("-n", "-R", "report")  # which leaves out nothing that is outdated
     assert forced.stdout.count(": train ") == 3, forced.stdout
@@ -104,7 +114,7 @@ def test_another_key_of_the_protocol_trains_copied_results_again_and_another_att
     )
     planned = project.planned()
     assert not jobs(planned, "train")
-    assert len({job for job in jobs(planned, "evaluate") if job.endswith("pgd-3")}) == 3
+    assert outdated(planned) == {f"digits/{run}/seed0/evaluate/pgd-3.json" for run in RUNS}
     project.suite(evaluation={**TINY["evaluation"], "equivalence_margin": 0.5})
     planned = project.planned()
     assert "collate results/tiny" in planned
@@ -124,13 +134,12 @@ def test_what_is_deleted_damaged_or_made_by_hand_in_between_is_made_and_nothing_
     assert "not trained" in (results / "report.html").read_text()  # it says that it is not the end
     planned = project.planned()
     assert jobs(planned, "train") == {"train digits fast+mplus seed 0", "train digits pgd-2 seed 0"}
-    assert {job for job in jobs(planned, "evaluate") if " fast " in job} == {
-        "evaluate digits fast seed 0 pgd-3",
-        "evaluate digits fast seed 0 clean",
-    }
+    assert "evaluate digits fast seed 0" in planned
     done = project.snakemake()
     assert done.returncode == 0, done.stdout
     assert "evaluated digits/fast+mplus/seed0 pgd-3: it was already" in done.stdout  # the same weights came out
+    attacked = re.findall(r"evaluated digits/fast/seed0 (\S+): (it was already)?", done.stdout)
+    assert dict(attacked) == {"clean": "", "pgd-3": "", "autoattack": "it was already"}
     assert_complete(project)
 
 
@@ -192,6 +201,28 @@ def test_a_run_that_failed_is_done_by_the_same_command_when_it_is_mended(tmp_pat
     done = project.snakemake()
     assert done.returncode == 0, done.stdout
     assert_complete(project, ["broken", "fast"])
+
+
+@pytest.mark.fault("restart")
+def test_an_attack_that_fails_keeps_the_others_from_nothing_and_is_made_alone_when_it_is_mended(project):
+    file = project.folder / "evaluation" / "attacks" / "fgsm.py"
+    usual = file.read_text()
+    file.write_text(
+        usual.replace("    def search(", "    def search(self, *_):\n        raise OSError(5, 'No')\n\n    def usual(")
+    )
+    assert file.read_text() != usual
+    project.suite(evaluation={**TINY["evaluation"], "attacks": ["clean", "fgsm", "pgd-3", "pgd-4"]})
+    done = project.snakemake()
+    assert done.returncode != 0
+    assert done.stdout.count("fgsm: No") == 3, done.stdout
+    runs = pd.read_csv(project.folder / "results/tiny/runs.csv").set_index("attack")
+    assert runs.loc[["clean", "pgd-3", "pgd-4"], "accuracy"].notna().all()
+    assert runs.loc["fgsm", "accuracy"].isna().all()
+    file.write_text(usual)
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    assert len(re.findall(r"evaluated \S+ fgsm: \d", done.stdout)) == 3
+    assert len(re.findall(r"evaluated \S+ (?:clean|pgd-3|pgd-4): it was already", done.stdout)) == 9
 
 
 @pytest.mark.fault("stale")
