@@ -18,6 +18,7 @@ from experiment.suite import Suite
 from reporting import tables
 from reporting.collate import report
 from reporting.formatting import escape_markdown
+from reporting.summary import summary
 
 # Weights are made again by the suite, the page from the records; digests are of the page too.
 LEFT_BEHIND = shutil.ignore_patterns("*.safetensors", "*.log", "logs", "resume", "report.html", "digests.json", ".*")
@@ -42,7 +43,7 @@ def publish(suite: Suite, file: Path, results: Path, reference: Path) -> None:
     new.rename(reference)
     if earlier:
         write_atomically(reference / claim.COPY, claim.copy_of(suite, [file]).encode())
-        with open(reference / "summary.txt", "w") as summary, contextlib.redirect_stdout(summary):
+        with open(reference / "summary.txt", "w") as text, contextlib.redirect_stdout(text):
             report(suite, reference)
 
 
@@ -62,7 +63,7 @@ def section(suite: Suite, reference: Path, link: str) -> str:
             f"Seed by seed: [{link}/tables/robustness.md]({link}/tables/robustness.md).",
             built["robustness"].markdown_head().strip(),
             f"![AutoAttack accuracy against compute in ordinary epochs, a dot a seed]({front})",
-            f"What M+ changes; [effect.md]({link}/tables/effect.md) says what the columns mean:",
+            f"{summary(suite, results.runs)[0]} What the columns mean: [effect.md]({link}/tables/effect.md).",
             built["effect"].markdown_lines(),
             f"![Steps, gradient magnitude and validation accuracy of every variant, epoch by epoch]({training})",
         ]
