@@ -28,9 +28,7 @@ onstart:
         claim.stake(RESULTS, workflow.configfiles, suite, config)
     except UserError as error:
         sys.exit(f"error: {error}")
-    shutil.rmtree(
-        workflow.persistence.path / "backups" / RESULTS, ignore_errors=True
-    )  # of a killed Snakemake's jobs
+    shutil.rmtree(backups(), ignore_errors=True)  # of a killed Snakemake's jobs
 
 
 onsuccess:

@@ -23,7 +23,10 @@ from experiment.suite import Suite
 from experiment.verdicts import check_evaluates, read_verdicts
 
 RUN = ["dataset", "variant", "seed"]  # what names a run in the runs frame
-COST_COLUMNS = ["seconds", "cpu_seconds", "others_cores", "epoch_spread", "compute", "passes", "forwards", "updates"]
+COST_COLUMNS = [
+    *("seconds", "cpu_seconds", "others_cores", "cores_beside", "epoch_spread"),
+    *("compute", "passes", "forwards", "updates"),
+]
 COST_COLUMNS += ["images_per_second", "peak_memory_bytes", "peak_memory_of"]
 EPOCH_TYPES = columns.types(columns.EPOCHS)
 RUN_TYPES = columns.types(columns.RUNS)

@@ -10,6 +10,7 @@ import argparse
 import io
 import shutil
 import sys
+import traceback
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -64,9 +65,10 @@ def attacked(suite: Suite, run: Run, name: str, folder: Path) -> bool:
             else:
                 accuracy = evaluate(suite, run, name, folder)["accuracy"]
                 shown = "not evaluated, the run diverged" if accuracy is None else f"{accuracy:.1%}"
-    except Exception as error:
+    except Exception as error:  # of whatever kind, the other attacks are not to suffer
         if (sentence := cause(error)) is None:
-            raise
+            traceback.print_exc()
+            sentence = f"{type(error).__name__}, see above"
         print(printable(f"error: {run.folder} {name}: {sentence}"), file=sys.stderr)
         return False
     print(f"evaluated {run.folder} {name}: {shown}", flush=True)

@@ -11,13 +11,16 @@ import os
 import re
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from experiment import cores
 from experiment.errors import UserError
 from experiment.lock import any_of
 
+LOOK = 0.2  # seconds
 VISIBLE, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
 
 
@@ -48,23 +51,23 @@ def gpu() -> Iterator[str | None]:
 def timed(gpu: str | None, threads: int | None = None) -> Iterator[None]:
     """Keep the process to `threads` cores that no other timed run has; waits until there are as many.
 
-    To all of them on a machine with fewer, and where it is not said how many. A run that has a GPU, the slot `gpu`,
-    need not, and keeps to nothing. Attacks are not timed and do not wait: where one takes a core that a run needs, the
-    run's record says so. Threads that the process has already may still run elsewhere: before it computes, there are
-    none that do.
+    To all of them on a machine with fewer, in a container that may use less than it sees, and where it is not said how
+    many. A run that has a GPU, the slot `gpu`, need not, and keeps to nothing. Attacks are not timed and do not wait:
+    where one takes a core that a run needs, the run's record says so. Threads that the process has already may still
+    run elsewhere: before it computes, there are none that do.
     """
     if gpu is not None:
         yield
         return
-    cores, before = _cores(), os.sched_getaffinity(0)
-    locks = [_folder() / f"core-{min(core)}.lock" for core in cores]
-    needed = min(threads or len(cores), len(cores))
-    awaited = "the machine" if needed == len(cores) else f"{needed} core{'s' * (needed > 1)}"
-    awaited += "; other runs are being timed on it"
+    usable, before = cores.usable(), cores.allowed()
+    needed = len(usable) if threads is None or at_once(threads) == 1 else threads
+    awaited = f"{needed} of {len(usable)} cores; other runs are being timed on them"
     with ExitStack() as held:
         # One process at a time collects cores, or two might wait for each other's.
         with any_of([_folder() / "cpu.lock"], awaited):
-            own = [cores[held.enter_context(any_of(locks, awaited))] for _ in range(needed)]
+            names = _idle_first(usable)
+            locks = [_folder() / f"core-{name}.lock" for name in names]
+            own = [usable[names[held.enter_context(any_of(locks, awaited))]] for _ in range(needed)]
         os.sched_setaffinity(0, set().union(*own))
         try:
             yield
@@ -72,13 +75,21 @@ def timed(gpu: str | None, threads: int | None = None) -> Iterator[None]:
             os.sched_setaffinity(0, before)
 
 
-def _cores() -> list[set[int]]:
-    """The cores that this process may use, each as the numbers of its hardware threads."""
-    cores: dict[str, set[int]] = {}
-    for number in sorted(os.sched_getaffinity(0)):
-        shared = Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list")
-        cores.setdefault(shared.read_text() if shared.exists() else str(number), set()).add(number)
-    return list(cores.values())
+def at_once(threads: int | None) -> int:
+    """How many runs of so many threads, or of all, can be timed at once on this machine's cores."""
+    there = len(cores.usable())
+    if threads is None or cores.quota() < there:  # which cores a container's time is taken from is not known
+        return 1
+    return max(1, there // threads)
+
+
+def _idle_first(usable: dict[int, set[int]]) -> list[int]:
+    """The cores' names, those first that nobody computes on now: other users' runs take locks of their own."""
+    before = cores.busy()
+    time.sleep(LOOK)
+    after = cores.busy()
+    took = {name: sum(after.get(t, 0) - before.get(t, 0) for t in threads) for name, threads in usable.items()}
+    return sorted(usable, key=lambda name: (took[name] > LOOK / 2, name))
 
 
 def count() -> int:

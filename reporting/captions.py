@@ -163,6 +163,12 @@ def left_out(runs: pd.DataFrame) -> list[str]:
     return [said] if count else []
 
 
+def describe_beside(runs: pd.DataFrame) -> list[str]:
+    """How busy the machine's other cores were while runs were timed; nothing where they were not, or none knows."""
+    most = runs["cores_beside"].max()
+    return [f"Up to {most:.1f} of the machine's other cores were busy while a run was timed."] if most >= 0.05 else []
+
+
 def describe_disturbed(runs: pd.DataFrame) -> list[str]:
     """The same, and a sentence for each such run: "Disturbed: fast seed 0 (...)."."""
     found = disturbed(runs).itertuples()

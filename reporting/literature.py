@@ -25,7 +25,8 @@ def literature(suite: Suite, runs: pd.DataFrame) -> Table:
     suite, runs: as for `reporting.tables.build`. Raises UserError where published.csv cannot be used.
     """
     data, lines, letters, titles, matched = [], [], {}, {}, set()
-    for match in matches(suite, runs, *read_published()):
+    published, sources = read_published()
+    for match in matches(suite, runs, published, sources):
         matched.add((match.identity.dataset, match.identity.variant))
         differ = differences(suite, match)
         for found in [*_lines(match, "all"), *_lines(match, "not collapsed")]:
@@ -37,19 +38,20 @@ def literature(suite: Suite, runs: pd.DataFrame) -> Table:
             seeds = match.source["seeds"]
             titles[found["source"]] = f"{match.source['title']} {match.source['url']}, {seeds} seed{'s' * (seeds > 1)}."
     if not lines:
-        return make_table("literature", _why_none(suite), [], [], [])
+        return make_table("literature", _why_none(suite, published), [], [], [])
     notes = [f"{_letter(index)}: {phrase}." for phrase, index in letters.items()]
     notes += [f"{source}: {title}" for source, title in titles.items()]
     return make_table("literature", _caption(suite, runs), notes + _notes(suite, runs, matched), data, lines)
 
 
-def _why_none(suite: Suite) -> list[str]:
-    """That nothing compares and, where it is the network that differs from the published ones of its name, in what."""
+def _why_none(suite: Suite, published: pd.DataFrame) -> list[str]:
+    """That nothing compares and, where that is for the network's own parameters, what they are."""
     name, changed = suite.network.name, plugins.changed("network", suite.resolved["network"])
+    alike = (published["architecture"] == name) & published["dataset"].isin(suite.datasets)
     own = (
         f"Published numbers are of {name} itself; this suite's has {', '.join(f'{k} {v}' for k, v in changed.items())}."
     )
-    return [NONE, *([own] if changed else [])]
+    return [NONE, *([own] if changed and alike.any() else [])]
 
 
 def _notes(suite: Suite, runs: pd.DataFrame, matched: set[tuple[str, str]]) -> list[str]:

@@ -2,7 +2,8 @@
 
     python -m reporting.readme configs/cifar10_cpu.yaml        (after `snakemake --configfile` of the same)
 
-Runs that were published before and are not there now, such as other seeds, stay: whole seeds are added one by one.
+Runs of the suite that were published before and are not there now stay, so that seeds are added one by one: name the
+new one in `seeds` beside the published ones, and make it alone by `snakemake --configfile ... --config seeds=[1]`.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import contextlib
 import shutil
 from pathlib import Path
 
+from analysis import digests
 from analysis.results import collate
 from experiment import claim
 from experiment.errors import UserError, reported
@@ -28,23 +30,42 @@ def publish(suite: Suite, file: Path, results: Path, reference: Path) -> None:
     """Copy records, epochs, verdicts, tables and plots of results/<suite> to its place under `reference`.
 
     file: of the suite. Runs of the suite that only `reference` has are kept, and tables and plots are made of all.
-    Raises UserError when the suite has not been run to its end.
+    Raises UserError when the tables in `results` are not of all its runs, or `reference` has runs the suite has not.
     """
-    if not (results / "summary.txt").exists():
-        raise UserError(f"{results} has no summary.txt; run snakemake to its end first")
+    _check_finished(results)
+    runs = [run.folder for run in suite.runs()]
+    if strangers := sorted(folder for folder in _runs_in(reference) if folder not in runs):
+        raise UserError(
+            f"{reference} has {strangers[0]}, which {file} has not; name its seed there, or delete it first"
+        )
     new = reference.with_name(f".{reference.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     shutil.copytree(results, new, ignore=LEFT_BEHIND)
-    earlier = [run.folder for run in suite.runs() if not (new / run.folder / "train.json").exists()]
-    earlier = [folder for folder in earlier if (reference / folder / "train.json").exists()]
-    for folder in earlier:
+    for folder in _runs_in(new) - set(runs):
+        shutil.rmtree(new / folder)
+    for folder in _runs_in(reference) - _runs_in(new):
         shutil.copytree(reference / folder, new / folder)
     shutil.rmtree(reference, ignore_errors=True)
     new.rename(reference)
-    if earlier:
+    if _runs_in(reference) != _runs_in(results):
         write_atomically(reference / claim.COPY, claim.copy_of(suite, [file]).encode())
         with open(reference / "summary.txt", "w") as text, contextlib.redirect_stdout(text):
             report(suite, reference)
+
+
+def _check_finished(results: Path) -> None:
+    """Raise UserError where Snakemake has not come to the end with what lies in results/<suite>."""
+    try:
+        why = digests.reason(Suite.load(results / claim.COPY), results)
+    except UserError as error:
+        why = str(error)
+    if why is not None:
+        raise UserError(f"{results} is not finished, for {why}; run snakemake to its end first")
+
+
+def _runs_in(folder: Path) -> set[str]:
+    """The folders of runs that have a record, from `folder`."""
+    return {path.parent.relative_to(folder).as_posix() for path in folder.glob("*/*/seed*/train.json")}
 
 
 def section(suite: Suite, reference: Path, link: str) -> str:
@@ -53,13 +74,17 @@ def section(suite: Suite, reference: Path, link: str) -> str:
     link: of `reference`, from README.md. Raises UserError where there is no record.
     """
     results = collate(suite, reference)
-    provenance = next(iter(results.records.values())).train["provenance"]
-    hardware, packages = escape_markdown(provenance["hardware"]["label"]), provenance["packages"]
+    made = [of_run.train["provenance"] for of_run in results.records.values() if of_run.train]
+    hardware = " and ".join(sorted({escape_markdown(each["hardware"]["label"]) for each in made}))
+    versions = [
+        f"{name} {' and '.join(sorted({each['packages'][package] for each in made}))}"
+        for name, package in (("PyTorch", "torch"), ("pyautoattack", "pyautoattack"))
+    ]
     built = {table.name: table for table in tables.build(suite, results.runs)}
     front, training = f"{link}/plots/accuracy_vs_compute.png", f"{link}/plots/training.png"
     return "\n\n".join(
         [
-            f"Trained on {hardware}; PyTorch {packages['torch']}, pyautoattack {packages['pyautoattack']}. "
+            f"Trained on {hardware}; {', '.join(versions)}. "
             f"Seed by seed: [{link}/tables/robustness.md]({link}/tables/robustness.md).",
             built["robustness"].markdown_head().strip(),
             f"![AutoAttack accuracy against compute in ordinary epochs, a dot a seed]({front})",

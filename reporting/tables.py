@@ -16,6 +16,7 @@ from reporting.captions import (
     NOTHING,
     SPREAD,
     describe_attacks,
+    describe_beside,
     describe_disturbed,
     describe_protocol,
     describe_runs,
@@ -37,8 +38,8 @@ TIMES = {"seconds", "images_per_second"}
 SHOWN_PER_UNIT = {"peak_memory_bytes": 2.0**-20}
 BOLD = (
     "Bold: on each data set the best of a column and what cannot be told from it by the 95 % interval of the "
-    "difference, paired by seed and image (one seed in common: by McNemar's exact test); never a variant with a "
-    "collapsed, diverged or suspect run."
+    "difference, paired by seed and image (one seed in common: by McNemar's exact test), not corrected for their "
+    "number; never a variant with a collapsed, diverged or suspect run."
 )
 ABOUT_COSTS = [
     "Compute: floating-point operations of training, in ordinary epochs (a forward and a backward of every image).",
@@ -137,7 +138,13 @@ def _cost(suite: Suite, runs: pd.DataFrame) -> Table:
     caption += ["Lines of different hardware are apart: their times are not to be compared."] if several else []
     stopped = any(row["diverged"] for row in data)
     notes = ["Diverged runs stopped early: counted, and in no mean."] if stopped else []
-    return make_table("cost", caption, [*notes, *describe_disturbed(runs), *describe_sources(runs)], data, lines)
+    return make_table(
+        "cost",
+        caption,
+        [*notes, *describe_beside(runs), *describe_disturbed(runs), *describe_sources(runs)],
+        data,
+        lines,
+    )
 
 
 def _in_unit(summary: Summary, cost: str) -> Summary:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from analysis import digests, outdated
-from experiment import claim, strict_yaml
+from experiment import claim, slots, strict_yaml
 from experiment.errors import UserError
 from experiment.lock import hold
 from experiment.suite import Suite
@@ -30,6 +30,7 @@ except UserError as error:
 os.environ.update(PYTHONPATH=workflow.basedir)  # results lie in the working directory, sources in the project
 PYTHON = sys.executable
 SUITE = RESULTS / claim.GIVEN  # what jobs read
+backups = lambda: workflow.persistence.path / "backups" / RESULTS  # Snakemake's, of what running jobs update
 LOCKS = []  # held until this process ends
 
 

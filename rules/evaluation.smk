@@ -1,5 +1,6 @@
 # Attacks, all those of a run in one job: most take less time than starting a process. They are not timed: they share a CPU's
-# cores, but no GPU. Where one fails, what the others left is kept (keep-incomplete in the profile).
+# cores, but no GPU. Where one fails, what the others left stays: the profile says keep-incomplete, and without a backup
+# Snakemake puts nothing back over what is new.
 OF_RUN = "<results>/{{dataset}}/{{variant}}/seed{{seed}}/evaluate/{attack}"
 
 
@@ -19,8 +20,9 @@ rule evaluate:
         gpu=1,
     params:
         suite=SUITE,
+        backups=lambda w: backups() / f"{w.dataset}/{w.variant}/seed{w.seed}/evaluate",
     message:
         "evaluate {wildcards.dataset} {wildcards.variant} seed {wildcards.seed}"
     shell:
         "{PYTHON:q} -P -m evaluation.run {params.suite:q} {wildcards.dataset}/{wildcards.variant}/seed{wildcards.seed}"
-        " --threads {threads} 2>&1 | tee -i {log:q}"
+        " --threads {threads} 2>&1 | tee -i {log:q} || {{ rm -rf {params.backups:q}; exit 1; }}"

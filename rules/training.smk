@@ -13,7 +13,7 @@ rule train:
     log:
         "<logs>/train/{dataset}/{variant}/seed{seed}.log",
     priority: 1  # a timed run waits for the machine, and would wait for an attack each time
-    threads: lambda w: min(suite.threads or workflow.cores, max(1, workflow.cores // max(1, GPUS)))
+    threads: lambda w: max(1, workflow.cores // (GPUS or slots.at_once(suite.threads)))
     resources:
         gpu=1,
     params:

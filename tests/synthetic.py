@@ -159,7 +159,13 @@ def _write_run(
         **names,
         "spec": suite.run(f"{names['dataset']}/{names['variant']}/seed{seed}").spec,
         "cost": {
-            **{"cpu_seconds": float(seconds.sum()), "others_cores": 0.02, "usable_cores": 2, "epoch_spread": 0.02},
+            **{
+                "cpu_seconds": float(seconds.sum()),
+                "others_cores": 0.02,
+                "usable_cores": 1,
+                "cores_beside": 0.98,
+                "epoch_spread": 0.02,
+            },
             "disturbed": None,
             **{"seconds": float(seconds.sum()), "compute": float(compute.sum()), "passes": float(passes.sum())},
             **{"forwards": float(passes.sum()), "backwards": float(passes.sum())},

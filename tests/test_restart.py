@@ -110,7 +110,10 @@ def test_another_key_of_the_protocol_trains_copied_results_again_and_another_att
     project.suite(training={**TINY["training"], "lr": 0.04})
     assert len(jobs(project.planned(), "train")) == 3
     project.suite(
-        evaluation={**TINY["evaluation"], "attacks": ["clean", {"name": "pgd-3", "restarts": 2}, "autoattack"]}
+        evaluation={
+            **TINY["evaluation"],
+            "attacks": ["clean", {"name": "pgd-3", "restarts": 2}, {"name": "autoattack", "images": 3}],
+        }
     )
     planned = project.planned()
     assert not jobs(planned, "train")
@@ -211,13 +214,15 @@ def test_an_attack_that_fails_keeps_the_others_from_nothing_and_is_made_alone_wh
         usual.replace("    def search(", "    def search(self, *_):\n        raise OSError(5, 'No')\n\n    def usual(")
     )
     assert file.read_text() != usual
-    project.suite(evaluation={**TINY["evaluation"], "attacks": ["clean", "fgsm", "pgd-3", "pgd-4"]})
-    done = project.snakemake()
-    assert done.returncode != 0
-    assert done.stdout.count("fgsm: No") == 3, done.stdout
-    runs = pd.read_csv(project.folder / "results/tiny/runs.csv").set_index("attack")
-    assert runs.loc[["clean", "pgd-3", "pgd-4"], "accuracy"].notna().all()
-    assert runs.loc["fgsm", "accuracy"].isna().all()
+    attacks = ["clean", "fgsm", "pgd-3", "pgd-4"]
+    for images in (40, 39):  # there is no record of pgd-4 yet; then all there are must be made again
+        project.suite(evaluation={"attacks": attacks, "max_test_images": images})
+        done = project.snakemake()
+        assert done.returncode != 0
+        assert done.stdout.count("fgsm: No") == 3, done.stdout
+        runs = pd.read_csv(project.folder / "results/tiny/runs.csv").set_index("attack")
+        assert set(runs.loc[["clean", "pgd-3", "pgd-4"], "images"]) == {images}
+        assert runs.loc["fgsm", "accuracy"].isna().all()
     file.write_text(usual)
     done = project.snakemake()
     assert done.returncode == 0, done.stdout

@@ -66,7 +66,7 @@ def record(folder):
 def timeless(folder):
     """Everything that a run leaves but times, memory and the count of its parts."""
     train = record(folder)
-    measured = ("seconds", "cpu_seconds", "others_cores", "usable_cores", "epoch_spread", "disturbed")
+    measured = ("seconds", "cpu_seconds", "others_cores", "usable_cores", "cores_beside", "epoch_spread", "disturbed")
     for key in (*measured, "images_per_second", "warmup_seconds", "peak_memory_bytes", "parts"):
         del train["cost"][key]
     for key in ("started", "finished"):

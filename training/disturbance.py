@@ -1,68 +1,77 @@
 """Whether other work on the machine slowed a run down: its seconds then say little of what the run costs.
 
 What is measured while the clock runs: the CPU time of the process; how many of the cores it may use others kept busy;
-and, afterwards, by how much the epochs took longer than the quicker ones among them.
+how many of the machine's other cores were busy; and, afterwards, by how much the epochs took longer than the quicker
+ones among them.
 """
 
 import math
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
+
+from experiment import cores
 
 LEAST_SHARE = 0.90  # of the seconds, CPU time of a run that computes on the CPU; with nothing beside it, it has 0.98
 OVERLAP = 0.10  # cores for each thread of the run, that others may keep busy of those it needs
 MOST_SPREAD = 0.15  # with nothing beside them, runs of a second have 0.01 to 0.05
-IDLE = {3, 4}  # fields of a core's line in /proc/stat: idle, and idle while waiting for a disk
-TIME_FIELDS = 8  # those after them count a guest's time twice
 
 
 def busy_seconds() -> float:
-    """CPU seconds since the start of the machine that anyone used of the cores this process may run on.
-
-    Time that a virtual machine was not given its core for is others' too. NaN where the kernel does not tell.
-    """
-    try:
-        usable = {f"cpu{number}" for number in os.sched_getaffinity(0)}
-        lines = [line.split() for line in Path("/proc/stat").read_text().splitlines()]
-        cores = [line[1 : 1 + TIME_FIELDS] for line in lines if line and line[0] in usable]
-        ticks = sum(int(value) for core in cores for field, value in enumerate(core) if field not in IDLE)
-        return ticks / os.sysconf("SC_CLK_TCK") if cores else math.nan
-    except (AttributeError, OSError, ValueError):  # no Linux
-        return math.nan
+    """CPU seconds that anyone used of the cores this process may run on; NaN where the kernel does not tell."""
+    times = [time for thread, time in cores.busy().items() if thread in cores.allowed()]
+    return sum(times) if times else math.nan
 
 
-def cores() -> int:
-    """How many cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def elsewhere_seconds() -> float:
+    """CPU seconds that anyone used of the machine's other cores; NaN where the kernel does not tell."""
+    found = cores.busy()
+    return sum(found[thread] for thread in found.keys() - cores.allowed()) if found else math.nan
 
 
 class Load:
-    """CPU seconds between any `start` and `stop`: of this process, and of all on its cores, itself included."""
+    """CPU seconds between any `start` and `stop`: of this process, of all on its cores, and of all on other cores."""
 
-    def __init__(self, own: Callable[[], float] = time.process_time, all_: Callable[[], float] = busy_seconds):
-        self.cpu_seconds = self.busy_seconds = 0.0
-        self._own, self._all = own, all_
-        self._started = (0.0, 0.0)
+    def __init__(
+        self,
+        own: Callable[[], float] = time.process_time,
+        here: Callable[[], float] = busy_seconds,
+        elsewhere: Callable[[], float] = elsewhere_seconds,
+    ):
+        self.seconds = (0.0, 0.0, 0.0)
+        self._clocks = own, here, elsewhere
+        self._started = self.seconds
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of this process."""
+        return self.seconds[0]
 
     def start(self) -> None:
-        self._started = self._own(), self._all()
+        own, here, elsewhere = self._clocks
+        self._started = own(), here(), elsewhere()
 
     def stop(self) -> None:
-        self.cpu_seconds += self._own() - self._started[0]
-        self.busy_seconds += self._all() - self._started[1]
+        now = (clock() for clock in self._clocks)
+        own, here, elsewhere = (a + b - c for a, b, c in zip(self.seconds, now, self._started, strict=True))
+        self.seconds = own, here, elsewhere
 
     def others_cores(self, seconds: float) -> float | None:
-        """How many cores others kept busy, in the mean over the clock's seconds; None where that is not known.
+        """How many of its cores others kept busy, in the mean over the clock's seconds; None where that is not known.
 
         A kernel that shows less than what this process alone used shows nothing (some sandboxes have zeros).
         """
-        if math.isnan(self.busy_seconds) or self.busy_seconds < self.cpu_seconds / 2:
+        own, here, _ = self.seconds
+        if math.isnan(here) or here < own / 2:
             return None
-        return max(0.0, self.busy_seconds - self.cpu_seconds) / seconds
+        return max(0.0, here - own) / seconds
+
+    def cores_beside(self, seconds: float) -> float | None:
+        """How many of the machine's other cores were busy meanwhile, as for `others_cores`."""
+        elsewhere = self.seconds[2]
+        return None if self.others_cores(seconds) is None or math.isnan(elsewhere) else elsewhere / seconds
 
 
 def epoch_spread(rows: Sequence[Mapping]) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from experiment import provenance, record, slots, weights
+from experiment import cores, provenance, record, slots, weights
 from experiment.consistency import reason_to_train
 from experiment.data import sha256
 from experiment.datasets.dataset import train_validation_split
@@ -124,7 +124,7 @@ def cost(trainer: Trainer) -> dict:
     memory, load = trainer.clock.memory, trainer.clock.load
     measured = {
         **{"cpu_seconds": load.cpu_seconds, "others_cores": load.others_cores(seconds)},
-        **{"usable_cores": disturbance.cores(), "epoch_spread": disturbance.epoch_spread(trainer.rows)},
+        **{"usable_cores": len(cores.usable()), "epoch_spread": disturbance.epoch_spread(trainer.rows)},
     }
     return {
         "seconds": seconds,
@@ -132,6 +132,7 @@ def cost(trainer: Trainer) -> dict:
         "disturbed": disturbance.disturbed(
             seconds=seconds, threads=torch.get_num_threads(), on_cpu=trainer.device.type == "cpu", **measured
         ),
+        "cores_beside": load.cores_beside(seconds),
         **trainer.spent,
         "images_per_second": len(trainer.rows) * len(trainer.batches.images) / seconds,
         "peak_memory_bytes": memory.bytes,

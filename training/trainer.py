@@ -283,7 +283,7 @@ class Trainer:
             "watch": self.watch.state_dict(),
             "seconds": self.clock.seconds,
             "warmup_seconds": self.clock.warmup_seconds,
-            "load": [self.clock.load.cpu_seconds, self.clock.load.busy_seconds],
+            "load": list(self.clock.load.seconds),
             "sums": self._sums,
             "position": [self._epoch, self._batch],
             "at_epoch_start": list(self._at_epoch_start),
@@ -331,7 +331,7 @@ class Trainer:
         self.rule.load_state_dict(state["rule"])
         self.watch.load_state_dict(state["watch"])
         self.clock.seconds, self.clock.warmup_seconds = state["seconds"], state["warmup_seconds"]
-        self.clock.load.cpu_seconds, self.clock.load.busy_seconds = state["load"]
+        self.clock.load.seconds = tuple(state["load"])
         self._sums.copy_(state["sums"])
         self._epoch, self._batch = state["position"]
         self._at_epoch_start = tuple(state["at_epoch_start"])

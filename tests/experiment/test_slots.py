@@ -9,7 +9,7 @@ import tempfile
 import pytest
 
 from evaluation import run as evaluation_run
-from experiment import slots
+from experiment import cores, slots
 from experiment.errors import UserError
 from experiment.suite import ROOT
 from training import run as training_run
@@ -21,7 +21,7 @@ with slots.gpu() as gpu, slots.timed(gpu, int(sys.argv[1])):
     print(gpu, *sorted(os.sched_getaffinity(0)), flush=True)
     input()
 """
-CORES = len(slots._cores())
+CORES = len(cores.usable())
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_runs_that_are_timed_on_all_cores_take_turns_and_the_killed_one_s_turn_i
     first = holder(folders[0])
     assert first.stdout.readline().startswith("None ")
     second = holder(folders[1])
-    assert second.stdout.readline() == "waiting for the machine; other runs are being timed on it\n"
+    assert second.stdout.readline() == f"waiting for {CORES} of {CORES} cores; other runs are being timed on them\n"
     first.send_signal(signal.SIGKILL)
     assert second.stdout.readline().startswith("None ")
     second.communicate("\n", timeout=20)
@@ -158,7 +158,7 @@ def test_runs_of_one_thread_are_timed_at_once_and_each_keeps_to_a_core_of_its_ow
     before = os.sched_getaffinity(0)
     with slots.timed(None, 1):
         kept = os.sched_getaffinity(0)
-    assert kept in slots._cores()
+    assert kept in cores.usable().values()
     assert os.sched_getaffinity(0) == before
 
 
@@ -169,7 +169,7 @@ def test_a_run_that_needs_all_cores_is_not_overtaken_for_ever(machine, tmp_path)
     first = holder(tmp_path, threads=1)
     first.stdout.readline()
     whole = holder(tmp_path)
-    assert whole.stdout.readline().startswith("waiting for the machine")
+    assert whole.stdout.readline().startswith(f"waiting for {CORES} of {CORES} cores")
     late = holder(tmp_path, threads=1)
     assert late.stdout.readline().startswith("waiting for ")
     first.communicate("\n", timeout=20)
@@ -179,23 +179,42 @@ def test_a_run_that_needs_all_cores_is_not_overtaken_for_ever(machine, tmp_path)
     late.communicate("\n", timeout=20)
 
 
-def test_hardware_threads_of_one_core_are_one_core(monkeypatch):
-    """Of four, 0 and 2 are one core's and 1 and 3 the other's; the kernel says it of each in a file of its own."""
-    siblings = {"0": "0,2\n", "2": "0,2\n", "1": "1,3\n", "3": "1,3\n"}
+def test_hardware_threads_of_one_core_are_one_core_called_by_the_lowest_of_them(monkeypatch, tmp_path):
+    """Of four, 0 and 2 are one core's and 1 and 3 the other's; of one more the kernel says nothing."""
+    for thread, text in enumerate(["0,2\n", "1,3\n", "0,2\n", "1,3\n"]):
+        (tmp_path / str(thread)).write_text(text)
+    monkeypatch.setattr(cores, "TOPOLOGY", f"{tmp_path}/{{}}")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 2, 3, 9})
+    assert cores.usable() == {0: {0, 2}, 1: {3}, 9: {9}}
 
-    class File:
-        def __init__(self, path):
-            self.number = path.partition("/cpu/cpu")[2].partition("/")[0]
 
-        def exists(self):
-            return self.number in siblings
+@pytest.mark.parametrize(
+    ("threads", "quota", "runs"),
+    [(1, "max 100000", 4), (2, "max 100000", 2), (3, "max 100000", 1), (9, "max 100000", 1), (None, "max 100000", 1)]
+    + [(1, "400000 100000", 4), (1, "200000 100000", 1), (1, "no such", 4)],
+)
+def test_as_many_runs_are_timed_at_once_as_there_are_cores_for_unless_a_container_has_less_than_it_sees(
+    monkeypatch, tmp_path, threads, quota, runs
+):
+    (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(cores, "QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(cores, "usable", lambda: {number: {number} for number in range(4)})
+    assert slots.at_once(threads) == runs
 
-        def read_text(self):
-            return siblings[self.number]
 
-    monkeypatch.setattr(slots, "Path", File)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3, 9})
-    assert slots._cores() == [{0, 2}, {1, 3}, {9}]
+@pytest.mark.fault("clock")
+@pytest.mark.skipif(CORES < 2 or not cores.busy(), reason="needs two cores, and a kernel that tells of them")
+def test_a_core_that_someone_else_computes_on_is_taken_last(machine):
+    """Whose run may hold a lock in another folder."""
+    machine(0)
+    first = min(cores.usable())
+    hog = f"import os\nos.sched_setaffinity(0, {{{first}}})\nprint(flush=True)\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", hog], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with slots.timed(None, 1):
+            kept = os.sched_getaffinity(0)
+        other.kill()
+    assert first not in kept
 
 
 @pytest.mark.fault("clock")
@@ -220,7 +239,7 @@ def test_training_waits_while_another_run_is_timed_and_an_attack_does_not(machin
     with slots.timed(None):
         job = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=-1, stderr=-1)
         lines = [job.stdout.readline().decode() for _ in range(2)]
-        assert (any(line.startswith("waiting for 1 core") for line in lines)) == waits
+        assert (any(line.startswith("waiting for 1 of") for line in lines)) == waits
         assert (job.poll() is None) == waits or not waits
     job.communicate(timeout=60)
     assert job.returncode != 0  # there is no data, nor a checkpoint

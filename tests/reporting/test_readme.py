@@ -1,11 +1,13 @@
 """README.md shows what the committed reference records say; `make readme` makes it say so again."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
 from synthetic import made_up_suite, write_results
 
+from analysis import digests
 from analysis.results import collate
 from experiment import claim
 from experiment.errors import UserError
@@ -70,28 +72,59 @@ def test_the_readme_is_short_and_its_links_lead_somewhere():
         assert (ROOT / target).exists(), target
 
 
-def test_publishing_an_unfinished_suite_is_refused(tmp_path):
-    with pytest.raises(UserError, match="summary"):
-        readme.publish(made_up_suite(), tmp_path / "made.yaml", tmp_path, tmp_path / "reference")
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    """Makes results of a suite, as Snakemake leaves them at its end, in which only tables are looked at."""
+    monkeypatch.chdir(tmp_path)
 
-
-def test_seeds_that_were_published_before_stay_when_others_are_and_the_tables_are_of_all(tmp_path):
-    results, reference, file = tmp_path / "results", tmp_path / "reference", tmp_path / "made.yaml"
-    whole = made_up_suite()
-    for seeds, numbers in ((whole.seeds[:1], ["0"]), (whole.seeds[1:], [str(seed) for seed in whole.seeds])):
-        part = made_up_suite(seeds=seeds)
+    def make(suite):
+        results = tmp_path / "results"
         shutil.rmtree(results, ignore_errors=True)
-        folder = write_results(results, part)
-        report(part, folder)
-        (folder / "summary.txt").write_text("a summary of these seeds alone")
-        (folder / claim.COPY).write_text("a suite of these seeds alone")
-        readme.publish(whole, file, folder, reference)
+        folder = write_results(results, suite)
+        report(suite, folder)
+        (folder / "summary.txt").write_text("of these runs alone")
+        claim.stake(folder, ["made.yaml"], suite, {})
+        digests.main([str(folder / claim.COPY)])
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize("lacking", ["summary.txt", "suite.yaml", "digests.json", "digits/fast/seed0/train.json"])
+def test_publishing_an_unfinished_suite_is_refused(tmp_path, finished, lacking):
+    suite = made_up_suite()
+    folder = finished(suite)
+    (folder / lacking).unlink()
+    with pytest.raises(UserError, match="is not finished, for .*run snakemake to its end first"):
+        readme.publish(suite, Path("made.yaml"), folder, tmp_path / "reference")
+    assert not (tmp_path / "reference").exists()
+
+
+def test_seeds_that_were_published_before_stay_when_others_are_and_the_tables_are_of_all(tmp_path, finished):
+    reference, file, whole = tmp_path / "reference", Path("made.yaml"), made_up_suite()
+    for seeds, numbers in ((whole.seeds[:1], ["0"]), (whole.seeds[1:], [str(seed) for seed in whole.seeds])):
+        readme.publish(whole, file, finished(made_up_suite(seeds=seeds)), reference)
         found = collate(whole, reference)
         assert sorted(set(found.runs["seed"].astype(str))) == numbers
-        assert (reference / "runs.csv").read_text() == found.runs_csv()
     assert not found.missing
+    assert (reference / "runs.csv").read_text() == found.runs_csv()
     assert (reference / claim.COPY).read_text().partition("\n")[2] == claim.content(whole)
     assert "3 seeds (0, 1, 2)" in (reference / "summary.txt").read_text()
+
+
+def test_a_published_run_that_the_suite_does_not_name_is_not_thrown_away(tmp_path, finished):
+    reference, file = tmp_path / "reference", Path("made.yaml")
+    readme.publish(made_up_suite(seeds=[0]), file, finished(made_up_suite(seeds=[0])), reference)
+    other = made_up_suite(seeds=[1])
+    with pytest.raises(UserError, match=r"has digits/deat\+mplus/seed0, which made.yaml has not"):
+        readme.publish(other, file, finished(other), reference)
+    assert (reference / "digits/fast/seed0/train.json").exists()
+
+
+def test_a_run_that_the_suite_does_not_name_is_not_published(tmp_path, finished):
+    reference, file = tmp_path / "reference", Path("made.yaml")
+    readme.publish(made_up_suite(seeds=[1]), file, finished(made_up_suite()), reference)
+    assert {path.parent.name for path in reference.glob("digits/*/*/train.json")} == {"seed1"}
 
 
 def test_a_reference_without_records_is_refused(tmp_path):

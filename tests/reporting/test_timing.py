@@ -96,6 +96,16 @@ def test_an_undisturbed_suite_says_nothing_of_it(tmp_path, suite):
         assert not any("†" in note or "isturbed" in note for note in made.notes)
 
 
+def test_the_cost_table_says_how_busy_other_cores_were_meanwhile(tmp_path, suite):
+    folder, runs = collated(tmp_path, suite)
+    notes = table(suite, runs, "cost")[0].notes
+    assert "Up to 1.0 of the machine's other cores were busy while a run was timed." in notes
+    notes = table(suite, runs.assign(cores_beside=0.01), "cost")[0].notes
+    assert not any("other cores" in note for note in notes)
+    notes = table(suite, runs.assign(cores_beside=np.nan), "cost")[0].notes
+    assert not any("other cores" in note for note in notes)
+
+
 def test_an_interval_that_reaches_from_slower_to_faster_is_no_claim(tmp_path, suite):
     """As of a machine that was busy in some runs and was not seen to be: 0.07 to 24.5 times as fast."""
     folder, _ = collated(tmp_path, suite)

@@ -13,6 +13,7 @@ import pytest
 import tiny
 import torch
 
+from experiment import cores
 from training import disturbance, trainer
 from training.clock import Clock
 from training.disturbance import Load, disturbed, epoch_spread
@@ -94,39 +95,43 @@ def test_the_noise_of_an_undisturbed_machine_is_below_the_limit():
 
 
 def test_load_is_summed_over_the_times_between_start_and_stop():
-    own, everyone = iter([1.0, 3.0, 10.0, 11.0]), iter([100.0, 105.0, 200.0, 202.0])
-    load = Load(own.__next__, everyone.__next__)
+    own, here = iter([1.0, 3.0, 10.0, 11.0]), iter([100.0, 105.0, 200.0, 202.0])
+    elsewhere = iter([1000.0, 1003.0, 1100.0, 1101.0])
+    load = Load(own.__next__, here.__next__, elsewhere.__next__)
     for _ in range(2):
         load.start()
         load.stop()
     assert load.cpu_seconds == 3.0
     assert load.others_cores(seconds=8.0) == 0.5
+    assert load.cores_beside(seconds=8.0) == 0.5
 
 
 @pytest.mark.parametrize("busy", [math.nan, 0.0])
 def test_what_the_kernel_does_not_tell_is_not_known(busy):
-    load = Load(iter([0.0, 2.0]).__next__, lambda: busy)
+    load = Load(iter([0.0, 2.0]).__next__, lambda: busy, lambda: busy)
     load.start()
     load.stop()
     assert load.others_cores(seconds=2.0) is None
+    assert load.cores_beside(seconds=2.0) is None
 
 
 def test_without_proc_stat_or_affinity_nothing_is_known(monkeypatch, tmp_path):
-    monkeypatch.setattr(disturbance, "Path", lambda _: tmp_path / "none")
+    monkeypatch.setattr(cores, "STAT", tmp_path / "none")
     assert math.isnan(disturbance.busy_seconds())
+    assert math.isnan(disturbance.elsewhere_seconds())
     monkeypatch.delattr(os, "sched_getaffinity")
     assert math.isnan(disturbance.busy_seconds())
-    assert disturbance.cores() == os.cpu_count()
+    assert cores.allowed() == set(range(os.cpu_count()))
 
 
 def test_only_cores_that_the_process_may_use_count_and_of_their_time_what_was_not_idle(monkeypatch, tmp_path):
     stat = tmp_path / "stat"
     lines = ["cpu 9 9 9 9 9 9 9 9 9 9", "cpu0 100 20 30 5000 700 4 5 41 60 7", "cpu1 900 0 0 0 0 0 0 0 0 0", "intr 5"]
     stat.write_text("\n".join(lines))
-    monkeypatch.setattr(disturbance, "Path", lambda _: stat)
+    monkeypatch.setattr(cores, "STAT", stat)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     assert disturbance.busy_seconds() == 200 / os.sysconf("SC_CLK_TCK")
-    assert disturbance.cores() == 1
+    assert disturbance.elsewhere_seconds() == 900 / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.mark.fault("clock")
@@ -164,13 +169,14 @@ def test_the_record_the_log_and_the_epochs_have_what_was_measured(tmp_path, monk
         now[0] += 1
         return now[0]
 
-    load = Load(lambda: now[0] / 4, lambda: 3 * now[0])
+    load = Load(lambda: now[0] / 4, lambda: 3 * now[0], lambda: now[0] / 2)
     monkeypatch.setattr(trainer, "Clock", lambda device: Clock(device, now=ticking, load=load))
     folder = tiny.train(tiny.suite(tiny.prepared_digits(tmp_path), checkpoint_seconds=1000), tmp_path)
     cost = tiny.record(folder)["cost"]
     assert cost["cpu_seconds"] / cost["seconds"] < 0.9
     assert cost["disturbed"].startswith("it had a core for")
-    assert cost["usable_cores"] == len(os.sched_getaffinity(0))
+    assert cost["usable_cores"] == len(cores.usable())
+    assert cost["cores_beside"] == pytest.approx(2 * cost["cpu_seconds"] / cost["seconds"])
     head, *lines = [line.split(",") for line in (folder / "epochs.csv").read_text().splitlines()]
     column = head.index("cpu_seconds")
     assert sum(float(line[column]) for line in lines) == pytest.approx(cost["cpu_seconds"])

@@ -56,7 +56,7 @@ def trainers(monkeypatch):
     monkeypatch.setattr(
         trainer,
         "Clock",
-        lambda device: Clock(device, now=lambda: now[0], load=Load(lambda: now[0], lambda: 2 * now[0])),
+        lambda device: Clock(device, now=lambda: now[0], load=Load(lambda: now[0], lambda: 2 * now[0], lambda: 0)),
     )
     monkeypatch.setattr(Trainer, "_train_batch", taking(1, Trainer._train_batch))
     monkeypatch.setattr(trainer, "validate", taking(100, trainer.validate))
@@ -102,7 +102,7 @@ def test_a_killed_run_ends_bit_identical_to_one_never_interrupted(data, tmp_path
     with tiny.at_line(None, kill) as lines:
         expected = final(trainers, tiny.train(undisturbed, tmp_path / "whole"))
     assert expected["seconds"] == 4 * 3  # epochs x minibatches: validation is not in it
-    assert expected["state"]["load"] == [4 * 3, 2 * 4 * 3]
+    assert expected["state"]["load"] == [4 * 3, 2 * 4 * 3, 0]
     disturbed = tiny.suite(data, method, rule, options)
     for least, most in ((0.3, 0.6), (0.1, 0.4)):  # of what a whole run takes: the second attempt has less to do
         with suppress(Killed), tiny.at_line(int(lines[0] * draw.uniform(least, most)), kill):
