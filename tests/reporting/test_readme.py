@@ -1,8 +1,10 @@
 """README.md shows what the committed reference records say; `make readme` makes it say so again."""
 
+import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from matplotlib.image import imread
 from synthetic import made_up_suite, write_results
@@ -62,6 +64,18 @@ def test_the_pictures_that_the_readme_shows_are_pictures():
     assert [path.name for path in pictures] == ["accuracy_vs_compute.png", "training.png"]
     for path in pictures:
         assert imread(path).std() > 0.01  # not blank
+
+
+def test_the_costs_that_the_documentation_quotes_are_those_of_the_reference():
+    costs = pd.read_csv(REFERENCES / "quick" / "tables" / "cost.csv").set_index("variant")
+    quoted = re.findall(
+        r"^\| (\S+) \| (\d+) \| ([\d.]+) \| ([\d.]+) \|$", (ROOT / "docs/cost.md").read_text(), re.MULTILINE
+    )
+    quoted = [numbers for numbers in quoted if numbers[0] in costs.index]
+    assert {label for label, *_ in quoted} == {"pgd-7", "free-8", "yopo-5-3"}
+    for label, *numbers in quoted:
+        means = costs.loc[label, ["passes_mean", "compute_mean", "seconds_mean"]]
+        assert numbers == [f"{mean:.{places}f}" for mean, places in zip(means, (0, 1, 1), strict=True)]
 
 
 def test_the_readme_is_short_and_its_links_lead_somewhere():
