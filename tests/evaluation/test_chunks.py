@@ -228,7 +228,7 @@ def test_weights_that_the_record_does_not_name_are_not_attacked(checkpoint, fold
     ],
 )
 def test_a_device_or_disk_that_fails_ends_it_in_one_sentence_and_keeps_what_is_finished(
-    checkpoint, folder, attacked, tmp_path, error, text
+    checkpoint, folder, attacked, tmp_path, capsys, error, text
 ):
     suite_file = tmp_path / "suite.yaml"
     suite_file.write_text(yaml.safe_dump(capped(checkpoint).resolved))
@@ -236,8 +236,10 @@ def test_a_device_or_disk_that_fails_ends_it_in_one_sentence_and_keeps_what_is_f
     arguments = [str(suite_file), checkpoint.run.folder, "pgd-20", "--results", str(tmp_path / "results")]
     with pytest.raises(SystemExit) as ended:
         run.main(arguments)
-    assert ended.value.code.startswith(f"error: {checkpoint.run.folder} pgd-20: {text}")
-    assert "\n" not in ended.value.code
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {checkpoint.run.folder} pgd-20: {text}")
+    assert said.count("\n") == 1
     assert not (folder / "evaluate" / "pgd-20.json").exists()
     assert parts(folder, "pgd-20") == ["0.json"]
     record.read(folder / "train.json")
