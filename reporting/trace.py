@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
         path = named if named.exists() else Path(options.suite)
         suite = Suite.load(path)
         configured = "" if options.suite == DEFAULT_SUITE else f" --configfile {shlex.quote(os.path.relpath(path))}"
-        again = f"snakemake{configured} --force"
+        again = f"snakemake{configured}"
         folder = options.results / suite.name
         lines = trace(suite, folder, options.table, options.variant, options.column, again)
         try:
@@ -166,7 +166,7 @@ def _trained(place: Path, train: Record, suspect: str, again: str) -> Iterator[s
     yield _fact("cost", f"{cost['seconds']:.3f} s, {counts}{busy}")
     yield _fact("spec", _listed(train["spec"]))
     yield from _made(train["provenance"])
-    yield _fact("again", f"{again} {_place(train)}/train.json")
+    yield _fact("again", _again(again, f"{_place(train)}/train.json"))
 
 
 def _evaluated(place: Path, found: Record, again: str) -> Iterator[str]:
@@ -178,7 +178,12 @@ def _evaluated(place: Path, found: Record, again: str) -> Iterator[str]:
     yield _fact("settings", _listed(found["settings"]))
     yield _fact("flags", "; ".join(found["flags"]) or "none")
     yield from _made(found["provenance"])
-    yield _fact("again", f"{again} {_place(found)}/evaluate/{attack}.json")
+    yield _fact("again", _again(again, f"{_place(found)}/evaluate/{attack}.json"))
+
+
+def _again(command: str, file: str) -> str:
+    """How to make a record again: one that is there and as the suite says would be left alone."""
+    return f"rm -f {file} && {command} {file}"
 
 
 def _place(content: Record) -> str:

@@ -33,7 +33,7 @@ def folder(tmp_path, suite):
 
 
 def traced(suite, folder, table, variant, column=None):
-    return list(trace(suite, folder, table, variant, column, "snakemake --force"))
+    return list(trace(suite, folder, table, variant, column, "snakemake"))
 
 
 def facts(lines, name):
@@ -55,8 +55,9 @@ def test_a_cell_of_the_robustness_table_is_traced_to_what_its_records_say(folder
             assert part in text
         for part in ("0" * 40, "0" * 64, "1" * 64, "2" * 64, "torch 2.15.0", "2 threads", "fp32", "2026-01-01"):
             assert text.count(part) >= 2  # of the training and of the evaluation
-        assert f"snakemake --force results/quick/digits/pgd-7/seed{seed}/train.json" in text
-        assert f"snakemake --force results/quick/digits/pgd-7/seed{seed}/evaluate/autoattack.json" in text
+        for record in ("train.json", "evaluate/autoattack.json"):
+            file = f"results/quick/digits/pgd-7/seed{seed}/{record}"
+            assert f"rm -f {file} && snakemake {file}" in text
         assert "step_size 0.025" in text
     assert "fast" not in "\n".join(lines[2:])
     assert "pgd-20" not in "\n".join(lines[2:])
@@ -165,7 +166,9 @@ def test_the_command_traces_the_committed_results_whatever_folder_it_is_started_
     lines = capsys.readouterr().out.splitlines()
     assert len(facts(lines, "record")) == 2 * 3
     assert all((tmp_path / record).is_file() for record in facts(lines, "record"))
-    assert facts(lines, "again")[0] == "snakemake --force results/quick/digits/pgd-7/seed0/train.json"
+    assert facts(lines, "again")[0] == (
+        "rm -f results/quick/digits/pgd-7/seed0/train.json && snakemake results/quick/digits/pgd-7/seed0/train.json"
+    )
     main(["robustness", "pgd-7", "autoattack", *REFERENCE, "--suite", str(ROOT / "configs" / "quick.yaml")])
     assert "snakemake --configfile" in capsys.readouterr().out
 
