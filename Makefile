@@ -35,8 +35,8 @@ $(VENV)/.ready: pyproject.toml setup.py constraints.txt
 	@touch $@
 
 readme: env
-	$(BIN)/snakemake --configfile $(or $(SUITE),configs/quick.yaml)
-	$(BIN)/python -m reporting.readme $(or $(SUITE),configs/quick.yaml)
+	$(BIN)/snakemake --configfile $(or $(SUITE),configs/cifar10_cpu.yaml)
+	$(BIN)/python -m reporting.readme $(or $(SUITE),configs/cifar10_cpu.yaml)
 
 method: env
 	@$(BIN)/python -m methods.new '$(NAME)'

@@ -144,15 +144,16 @@ class Table:
         ]
         return _pipes(pd.DataFrame(cells, columns=self.columns))
 
-    def markdown_head(self) -> str:
-        """Caption, lines and notes, as Markdown."""
-        notes = "".join(f"- {escape_markdown(note)}\n" for note in self.notes)
-        lines = f"\n{self.markdown_lines()}\n" if self.lines else ""
-        return f"{escape_markdown(self.caption)}\n" + lines + (f"\n{notes}" if notes else "")
+    def markdown_notes(self) -> str:
+        """The notes as a list, in Markdown; empty for none."""
+        return "".join(f"- {escape_markdown(note)}\n" for note in self.notes)
 
     def _to_markdown(self) -> str:
+        notes = self.markdown_notes()
+        lines = f"\n{self.markdown_lines()}\n" if self.lines else ""
         more = f"\n<details><summary>Seed by seed</summary>\n\n{_pipes(self.detail)}\n\n</details>\n"
-        return self.markdown_head() + ("" if self.detail.empty else more)
+        head = f"{escape_markdown(self.caption)}\n" + lines + (f"\n{notes}" if notes else "")
+        return head + ("" if self.detail.empty else more)
 
     def _to_latex(self) -> str:
         """A table environment no wider than the line it stands on; its first line names the packages it needs.

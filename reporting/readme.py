@@ -69,30 +69,32 @@ def _runs_in(folder: Path) -> set[str]:
 
 
 def section(suite: Suite, reference: Path, link: str) -> str:
-    """What README.md shows of the published results: where they ran, two tables and two pictures.
+    """What README.md shows of the published results: what came out, two pictures, two tables, and what to know of them.
 
     link: of `reference`, from README.md. Raises UserError where there is no record.
     """
     results = collate(suite, reference)
     made = [of_run.train["provenance"] for of_run in results.records.values() if of_run.train]
-    hardware = " and ".join(sorted({escape_markdown(each["hardware"]["label"]) for each in made}))
     versions = [
         f"{name} {' and '.join(sorted({each['packages'][package] for each in made}))}"
         for name, package in (("PyTorch", "torch"), ("pyautoattack", "pyautoattack"))
     ]
     built = {table.name: table for table in tables.build(suite, results.runs)}
+    robustness, effect = built["robustness"], built["effect"]
+    answer, _, doubts = summary(suite, results.runs)
     front, training = f"{link}/plots/accuracy_vs_compute.png", f"{link}/plots/training.png"
-    return "\n\n".join(
-        [
-            f"Trained on {hardware}; {', '.join(versions)}. "
-            f"Seed by seed: [{link}/tables/robustness.md]({link}/tables/robustness.md).",
-            built["robustness"].markdown_head().strip(),
-            f"![AutoAttack accuracy against compute in ordinary epochs, a dot a seed]({front})",
-            f"{summary(suite, results.runs)[0]} What the columns mean: [effect.md]({link}/tables/effect.md).",
-            built["effect"].markdown_lines(),
-            f"![Steps, gradient magnitude and validation accuracy of every variant, epoch by epoch]({training})",
-        ]
-    )
+    parts = [
+        f"{escape_markdown(answer)} {escape_markdown(doubts)}",
+        f"![AutoAttack accuracy against compute in ordinary epochs, a dot a seed]({front})",
+        robustness.markdown_lines(),
+        effect.markdown_lines(),
+        f"![Steps, gradient magnitude and validation accuracy of every variant, epoch by epoch]({training})",
+        f"{escape_markdown(robustness.caption)} Made with {' and '.join(versions)}. "
+        f"Whole tables: [robustness]({link}/tables/robustness.md), [effect]({link}/tables/effect.md), which says what "
+        f"its columns mean, and [cost]({link}/tables/cost.md).",
+        robustness.markdown_notes().strip(),
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def markers(name: str) -> tuple[str, str]:
