@@ -78,6 +78,15 @@ def test_the_costs_that_the_documentation_quotes_are_those_of_the_reference():
         assert numbers == [f"{mean:.{places}f}" for mean, places in zip(means, (0, 1, 1), strict=True)]
 
 
+def test_the_losses_that_the_readme_quotes_are_those_of_the_reference():
+    effect = pd.read_csv(REFERENCES / "cifar10_cpu" / "tables" / "effect.csv")
+    cheaper = effect[effect["compute_ratio_mean"] > 1.05]
+    lost = sorted(-points for points in cheaper["pgd-20_points_mean"] if points < 0)
+    assert (len(cheaper), len(lost)) == (4, 3)
+    said = f"of the four comparisons in which M+ saves, three lose {lost[0]:.1f} to {lost[-1]:.1f} points under PGD-20"
+    assert said in " ".join((ROOT / "README.md").read_text().split())
+
+
 def test_the_readme_is_short_and_its_links_lead_somewhere():
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) < 150
