@@ -82,6 +82,9 @@ class UsualLearner:
         loss.backward()
         return delta.grad
 
+    def minimise(self, objective) -> None:
+        self.descend(*objective())
+
     def descend(self, loss: Tensor, logits: Tensor, delta: Tensor | None = None) -> Tensor | None:
         self.optimizer.zero_grad()
         gradient = self.accumulate(loss, logits, delta)

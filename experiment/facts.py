@@ -49,16 +49,25 @@ def _derived(root: Path, path: Path, node: ast.ClassDef, base: str) -> Facts | N
     facts, derived = Facts(), False
     for parent in reversed(node.bases):
         name = ast.unparse(parent).rpartition(".")[2]
+        place = _defined(root, path, name)
         if name == base:
             derived = True
-        elif (place := _defined(root, path, name)) is not None:
-            inherited = _derived(root, *place, base)
-            if inherited is not None:
-                derived = True
-                facts.attributes |= inherited.attributes
-                facts.arguments |= inherited.arguments
+            facts.attributes |= _attributes(place[1]) if place is not None else {}
+        elif place is not None and (inherited := _derived(root, *place, base)) is not None:
+            derived = True
+            facts.attributes |= inherited.attributes
+            facts.arguments |= inherited.arguments
     if not derived:
         return None
+    facts.attributes |= _attributes(node)
+    for part in node.body:
+        if isinstance(part, ast.FunctionDef) and part.name == "__init__":
+            facts.arguments = _arguments(part)
+    return facts
+
+
+def _attributes(node: ast.ClassDef) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for part in node.body:
         if isinstance(part, ast.Assign | ast.AnnAssign) and part.value is not None:
             targets = part.targets if isinstance(part, ast.Assign) else [part.target]
@@ -66,10 +75,8 @@ def _derived(root: Path, path: Path, node: ast.ClassDef, base: str) -> Facts | N
                 value = ast.literal_eval(part.value)
             except ValueError:
                 continue  # what is computed is no fact
-            facts.attributes |= {target.id: value for target in targets if isinstance(target, ast.Name)}
-        elif isinstance(part, ast.FunctionDef) and part.name == "__init__":
-            facts.arguments = _arguments(part)
-    return facts
+            found |= {target.id: value for target in targets if isinstance(target, ast.Name)}
+    return found
 
 
 def _arguments(function: ast.FunctionDef) -> dict[str, tuple[type, Any]]:

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, create_model, model
 
 from experiment import method_facts, plugins
 from experiment.errors import UserError, shown
-from experiment.fields import Cap, Count, Keys, Length, Name, Positive
+from experiment.fields import Cap, Count, Keys, Length, Name, Positive, Quantity
 from experiment.plugins import Plugged
 
 
@@ -29,8 +29,30 @@ class Training(Keys):
         Keys, Plugged("schedule", "multistep"), Field(description="How the learning rate changes over the run.")
     ] = Field(default={}, validate_default=True)
     crafting_batch_norm: Annotated[
-        Literal["train", "eval"], Field(description="Mode of batch norm in passes that only look for a perturbation.")
+        Literal["train", "eval", "published"],
+        Field(
+            description="Mode of batch norm in passes that only look for a perturbation; published is what each "
+            "method's authors have."
+        ),
     ] = "train"
+    label_smoothing: Annotated[
+        Quantity,
+        Field(
+            ge=0,
+            lt=1,
+            description="Share of a training target that all classes divide, in crafting as in the update; never in an "
+            "evaluation.",
+        ),
+    ] = 0
+    weight_perturbation: Annotated[
+        Quantity,
+        Field(
+            ge=0,
+            lt=1,
+            description="Adversarial weight perturbation: how far weights are moved up the loss before each update, in "
+            "shares of their norm (Wu et al., 2020: 0.01, or 0.005 under TRADES).",
+        ),
+    ] = 0
     precision: Annotated[
         Literal["auto", "fp32", "tf32", "bf16"],
         Field(
@@ -183,11 +205,17 @@ class Variant(Keys):
         return value
 
     @model_validator(mode="after")
-    def _enough_steps(self) -> "Variant":
+    def _steps_that_the_method_takes(self) -> "Variant":
+        facts = method_facts.of(self.method)
+        rule = self.steps.rule  # type: ignore[attr-defined]
+        if rule not in facts.rules:
+            known = " and ".join(facts.rules)
+            raise ValueError(f"has the rule {rule}, which means nothing for {self.method}; it has {known} alone")
         first = getattr(self.steps, "first", getattr(self.steps, "steps", None))
-        least = method_facts.of(self.method).least_steps
         if first is None:
-            raise ValueError(f"has the rule {self.steps.rule}, which says no `first` or `steps` for epoch 0")  # type: ignore[attr-defined]
-        if first < least:
-            raise ValueError(f"has {first} steps in epoch 0, but {self.method} needs {least}")
+            raise ValueError(f"has the rule {rule}, which says no `first` or `steps` for epoch 0")
+        if first < facts.least_steps:
+            raise ValueError(f"has {first} steps in epoch 0, but {self.method} needs {facts.least_steps}")
+        if facts.most_steps is not None and first > facts.most_steps:
+            raise ValueError(f"has {first} steps, but {self.method} takes {facts.most_steps} at most")
         return self

@@ -45,9 +45,20 @@ class Facts:
     options: Mapping[str, Value]
     ranges: Mapping[str, tuple[float, float]]
     choices: Mapping[str, tuple[str, ...]]
-    least_steps: int
     norms: tuple[str, ...]
-    reuses_crafting_graph: bool = False
+    least_steps: int
+    most_steps: int | None
+    only_rules: tuple[str, ...] | None
+    published_batch_norm: str
+    reuses_crafting_graph: bool
+    smooths_labels: bool
+    perturbs_weights: bool
+    averages_weights: bool
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The steps rules that mean something for it."""
+        return tuple(plugins.names("steps")) if self.only_rules is None else self.only_rules
 
     def checked(self, options: Mapping[str, Any]) -> dict[str, Value]:
         """The method's options with those of a variant. Raises ValueError, with what follows the variant's name."""
@@ -121,9 +132,15 @@ def _read(root: Path, method: str, stamps: tuple[tuple[int, int] | None, ...]) -
         method,
         defaults.steps or {},
         defaults.options or {},
-        attributes.get("ranges", {}),
-        attributes.get("choices", {}),
-        attributes.get("least_steps", 0),
-        attributes.get("norms", ("linf",)),
-        attributes.get("reuses_crafting_graph", False),
+        attributes["ranges"],
+        attributes["choices"],
+        attributes["norms"],
+        attributes["least_steps"],
+        attributes["most_steps"],
+        attributes["rules"],
+        attributes["published_batch_norm"],
+        attributes["reuses_crafting_graph"],
+        attributes["smooths_labels"],
+        attributes["perturbs_weights"],
+        attributes["averages_weights"],
     )

@@ -13,6 +13,7 @@ ENGINES = {
     "training": ("training/trainer.py",),
     "evaluation": ("evaluation/chunks.py", "experiment/precision.py"),
 }
+UNREAD = {("README.md",), ("about.yaml",)}  # of a method's folder: what people read makes no number
 # What makes verdicts beside an attack's own file: the check of what it finds, and what it may search with.
 FRAME, SEARCH = "evaluation/chunks.py", ("experiment.attacks", "experiment.pgd", "experiment.threats")
 
@@ -29,7 +30,7 @@ def of_method(root: Path, method: str) -> list[Path]:
     """Every file of methods/<method> in the project `root`, in any depth, and of what its code imports.
 
     Of another folder of methods/ that is every file too; of any other module of the project the module alone. Left out
-    are the shared rooms, README.md, caches and hidden files.
+    are the shared rooms, README.md, about.yaml, caches and hidden files.
     """
     return _closure(root, _folder(root, method), lambda name: () if _shared(name) else _files(root, name))
 
@@ -75,7 +76,7 @@ def _folder(root: Path, method: str) -> Iterator[Path]:
     folder = root / "methods" / method
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
-        if path.is_file() and parts != ("README.md",) and not any(p == "__pycache__" or p[0] == "." for p in parts):
+        if path.is_file() and parts not in UNREAD and not any(p == "__pycache__" or p[0] == "." for p in parts):
             yield path
 
 

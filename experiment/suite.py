@@ -24,7 +24,7 @@ from experiment.errors import UserError, shown
 from experiment.fields import Cap, Keys, Location, Name, Seed, Text, place, sentence
 from experiment.keys import NOT_IN_SETTINGS, Evaluation, Training, Variant
 from experiment.plugins import Plugged
-from experiment.suite_checks import check_fits, check_together
+from experiment.suite_checks import check_fits, check_method, check_together
 
 if TYPE_CHECKING:  # the Snakefile imports this module at every start, and torch would cost it seconds
     from torch import Tensor
@@ -168,13 +168,13 @@ class Suite(Keys):
             where = f"variant {variant.label}: training"
             overridden = self._overridden(variant, where)
             check_fits(overridden, where, datasets)
-            if overridden.crafting_batch_norm == "eval" and method_facts.of(variant.method).reuses_crafting_graph:
-                raise UserError(
-                    f"variant {variant.label}: {variant.method} goes back through its crafting pass to update weights, "
-                    "so that crafting_batch_norm must be train"
-                )
-            dumped = overridden.model_dump(mode="json")
-            variants.append(variant.model_copy(update={"training": {key: dumped[key] for key in variant.training}}))
+            check_method(variant, overridden)
+            dumped, differing = overridden.model_dump(mode="json"), set(variant.training)
+            if overridden.crafting_batch_norm == "published":
+                dumped["crafting_batch_norm"] = method_facts.of(variant.method).published_batch_norm
+                differing.add("crafting_batch_norm")
+            own = {key: value for key, value in dumped.items() if key in differing}
+            variants.append(variant.model_copy(update={"training": own}))
         return self.model_copy(update={"variants": variants})
 
     def _overridden(self, variant: Variant, where: str) -> Training:

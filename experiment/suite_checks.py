@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from experiment import data, method_facts, models, plugins
 from experiment.datasets.dataset import Dataset
 from experiment.errors import UserError
-from experiment.keys import Training
+from experiment.keys import Training, Variant
 
 if TYPE_CHECKING:
     from experiment.suite import Suite
@@ -45,6 +45,26 @@ def check_together(suite: "Suite") -> None:
             raise UserError(
                 f"variant {variant.label}: base is {variant.base!r}; it must be the label of another variant"
             )
+
+
+def check_method(variant: Variant, training: Training) -> None:
+    """Raise UserError unless the variant's method makes sense under its protocol."""
+    facts = method_facts.of(variant.method)
+    if training.crafting_batch_norm == "eval" and facts.reuses_crafting_graph:
+        raise UserError(
+            f"variant {variant.label}: {variant.method} goes back through its crafting pass to update weights, "
+            "so that crafting_batch_norm must be train"
+        )
+    if training.label_smoothing and not facts.smooths_labels:
+        raise UserError(
+            f"variant {variant.label}: {variant.method} has training targets of its own, so that label_smoothing must "
+            "be 0"
+        )
+    if training.weight_perturbation and not facts.perturbs_weights:
+        raise UserError(
+            f"variant {variant.label}: weight_perturbation is not defined for {variant.method}, whose update is not "
+            "one after a perturbation; it must be 0"
+        )
 
 
 def _unique(values: list[Any], where: str) -> None:

@@ -1,6 +1,6 @@
 """What a method asks of the learner: the network, and the updates of its weights."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, overload
 
@@ -42,6 +42,12 @@ class Learner(Protocol):
 
     def moved(self, direction: Sequence[Tensor], scale: float) -> AbstractContextManager[None]:
         """The weights `scale` times `direction` further while it lasts, and as they were to the bit afterwards."""
+
+    def minimise(self, objective: Callable[[], tuple[Tensor, Tensor]]) -> None:
+        """One weight update on what `objective` makes of the network as it is then: the loss, and its pass's logits.
+
+        Where the protocol perturbs weights, it is asked twice: at the weights, and at the perturbed ones.
+        """
 
     @overload
     def descend(self, loss: Tensor, logits: Tensor) -> None: ...

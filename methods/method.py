@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiment.effort import Effort
@@ -25,6 +26,7 @@ class Method:
 
     threat: the threat model; its perturbations come back ready to be differentiated. A gradient that passes through the
         box goes through `threat.clip`: what `clamp` has for one depends on the version of PyTorch.
+    label_smoothing: of the protocol: the share of a target that all classes divide, in crafting as in the update.
     options: the method's own, from its defaults.yaml and the variant; a subclass has them as attributes, and may say
         of which type they are.
     state: tensors that live across minibatches, by name, made in `begin` or in the first and changed in place from then
@@ -39,13 +41,20 @@ class Method:
         dict[str, tuple[float, float]]
     ] = {}  # (least, most) of each option that is a number; both are allowed
     least_steps = 0  # fewer make no sense; 1 where every update is a step
+    most_steps: ClassVar[int | None] = None  # more make no sense; None where any number does
+    rules: ClassVar[tuple[str, ...] | None] = None  # the steps rules that mean something for it; None where all do
     stays_in_ball = True
     stays_in_box = True
     norms: ClassVar[tuple[str, ...]] = ("linf",)  # of threat models that it can train for
     reuses_crafting_graph = False  # its update goes back through the pass that crafted, whose batch norm must train
+    published_batch_norm = "train"  # its mode in `learner.craft`, by the authors; "eval" is the other
+    smooths_labels = True  # the protocol's label smoothing makes sense, and is in `cross_entropy`
+    perturbs_weights = False  # the protocol's weight perturbation makes sense: its update is `learner.minimise`
+    averages_weights = False  # it updates `learner.average` itself, which is evaluated
 
-    def __init__(self, threat: Threat, **options: Any):
+    def __init__(self, threat: Threat, *, label_smoothing: float = 0, **options: Any):
         self.threat = threat
+        self.label_smoothing = label_smoothing
         self.state: dict[str, Tensor] = {}
         self.extra: dict[str, tuple[nn.Module, torch.optim.Optimizer | None]] = {}
         for name, value in options.items():
@@ -54,6 +63,10 @@ class Method:
     def train_batch(self, learner: Learner, batch: Batch, effort: Effort) -> None:
         """Make the weight updates of one minibatch."""
         raise NotImplementedError
+
+    def cross_entropy(self, logits: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
+        """Of logits (N, classes) to labels (N,), smoothed as the protocol says."""
+        return F.cross_entropy(logits, labels, reduction=reduction, label_smoothing=self.label_smoothing)
 
     def updates(self, effort: Effort) -> int:
         """Weight updates that `train_batch` makes of one minibatch."""

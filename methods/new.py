@@ -13,25 +13,28 @@ from experiment.errors import UserError, reported
 METHOD = '''\
 """$name adversarial training."""
 
-import torch.nn.functional as F
+from torch import Tensor
 
-from methods import Batch, Effort, Learner, Method
+from methods import Batch, Effort, Learner
+from methods.two_stage import TwoStage
 
 
-class $cls(Method):
+class $cls(TwoStage):
     """Authors, year: the paper's idea in a sentence. (So far: signed gradient steps from a random start.)"""
 
-    def train_batch(self, learner: Learner, batch: Batch, effort: Effort) -> None:
-        images, labels = batch.images, batch.labels
+    def perturbation(self, learner: Learner, batch: Batch, effort: Effort) -> Tensor:
+        # The paper's attack goes here; `self.gradient` is of the cross entropy, in a pass that only crafts.
+        images = batch.images
         delta = self.threat.random_start(images)  # or where else the paper's search begins
         for _ in range(effort.steps):
-            # The paper's attack goes here. `craft` is a pass that only looks for a perturbation.
-            loss = F.cross_entropy(learner.craft(images + delta), labels)
-            gradient = learner.input_gradient(loss, delta)
+            gradient = self.gradient(learner, batch, delta)
             delta = self.threat.ascend(images, delta, gradient, effort.step_size)
-        # The paper's training loss goes here. `descend` is the weight update.
-        logits = learner(images + delta)
-        learner.descend(F.cross_entropy(logits, labels), logits)
+        return delta
+
+    def loss(self, learner: Learner, batch: Batch, delta: Tensor) -> tuple[Tensor, Tensor]:
+        # The paper's training loss goes here, with the logits of the attacked images.
+        logits = learner(batch.images + delta)
+        return self.cross_entropy(logits, batch.labels), logits
 '''
 
 DEFAULTS = """\

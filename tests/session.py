@@ -1,12 +1,15 @@
 """A method at work, and what an observer outside its learner sees of it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 import methods
 from benchmarks.usual import batch_of
-from experiment import models, plugins
+from experiment import method_facts, models, plugins
 from experiment.suite import Suite
+from methods import Position, Split
 from training.batches import seeded
 from training.learner import Learner
 
@@ -15,6 +18,9 @@ SHAPE = (1, 8, 8)
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
 
 every_method = pytest.mark.parametrize("method", methods.names())
+each_rule_of_every_method = pytest.mark.parametrize(
+    ("method", "rule"), [(method, rule) for method in methods.names() for rule in method_facts.of(method).rules]
+)
 every_rule = pytest.mark.parametrize("rule", plugins.names("steps"))
 
 
@@ -50,7 +56,7 @@ def random_minibatches(shape=SHAPE, batch=BATCH, seed=0):
 class Session:
     """A method with a learner, and what an observer outside the learner counts and sees of the network."""
 
-    def __init__(self, method, rule="constant", network=None, device="cpu", norm="linf"):
+    def __init__(self, method, rule="constant", network=None, device="cpu", norm="linf", shape=SHAPE):
         spec = resolved(method, rule, norm)
         eps = spec["threat"]["eps"]
         self.rule = plugins.of_spec("steps", spec["steps"], eps=eps, epochs=EPOCHS)
@@ -60,6 +66,9 @@ class Session:
         self.network = (network or build_network()).to(device).train()
         optimizer = torch.optim.SGD(self.network.parameters(), lr=1.0, momentum=0.9, weight_decay=5e-4)
         self.learner = Learner(self.network, optimizer, magnitude=self.rule.magnitude_of)
+        self.method.extra = self.method.modules(self.network)
+        self.method.begin(Split(MINIBATCHES * BATCH, shape, 10, torch.device(device)))
+        self.position = Position(0, EPOCHS, 0, MINIBATCHES)
         self.updates = 0
         self.counts = dict.fromkeys(["forwards", "backwards"], 0)
         self.shown = []  # to the network, since the minibatch began
@@ -78,10 +87,22 @@ class Session:
     def _count_backward(self, images):
         self.counts["backwards"] += images
 
+    def batch(self, images, labels):
+        """The minibatch as the method is handed it, with its schedule's numbers."""
+        scalars = {name: torch.tensor(value).to(images) for name, value in self.method.schedule(self.position).items()}
+        return replace(batch_of(images, labels), scalars=scalars)
+
     def train(self, images, labels, effort):
+        """As the loop does: hooks, the minibatch, and on to the next position."""
+        batch = self.batch(images, labels)
+        if self.position.minibatch == 0:
+            self.method.begin_epoch(self.learner, self.position)
+        self.method.before_batch(self.learner, batch, self.position)
         self.shown.clear()
         self.learner.begin_batch(labels, lambda update: 0.01)
-        self.method.train_batch(self.learner, batch_of(images, labels), effort)
+        self.method.train_batch(self.learner, batch, effort)
+        done = self.position.epoch * MINIBATCHES + self.position.minibatch + 1
+        self.position = Position(done // MINIBATCHES, EPOCHS, done % MINIBATCHES, MINIBATCHES)
 
     def assert_passes_counted(self):
         """What the learner counted is what the observer saw, and something was."""

@@ -1,6 +1,6 @@
 """The learner: the network as a method sees it, with its optimizer, its precision and the count of what it spends."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -18,6 +18,8 @@ class Learner:
     magnitude: whose gradient M is taken from: "update", the backward that updates weights; "attack", the last one
         that made a perturbation; None, no magnitude is computed.
     crafting_batch_norm: "train" or "eval", the mode of batch norm in `craft`.
+    weight_perturbation: how far each weight is moved, in shares of its tensor's norm, before `minimise` updates it
+        (adversarial weight perturbation, Wu et al., 2020).
     bf16: run the network under bfloat16 autocast (weights, losses and gradients of weights stay float32).
     """
 
@@ -28,6 +30,7 @@ class Learner:
         *,
         magnitude=None,
         crafting_batch_norm="train",
+        weight_perturbation=0.0,
         bf16=False,
     ):
         self.network = network
@@ -40,6 +43,7 @@ class Learner:
         self._batch_norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         self._magnitude_of = magnitude
         self._crafting_batch_norm = crafting_batch_norm
+        self._weight_perturbation = weight_perturbation
         self._bf16 = bf16
         self._input: Tensor | None = None  # of the last forward: what the magnitude's gradient is taken for
         self._partial = False  # whether the last forward went through the first layer only
@@ -111,6 +115,18 @@ class Learner:
             self._gradient = gradient
         return gradient
 
+    def minimise(self, objective: Callable[[], tuple[Tensor, Tensor]]) -> None:
+        """One weight update on the loss and logits that `objective` makes, of weights moved where the protocol says."""
+        if not self._weight_perturbation:
+            self.descend(*objective())
+            return
+        steps = self._worst_direction(objective)
+        for weight, step in steps:
+            weight.data.add_(step)
+        self.descend(*objective())
+        for weight, step in steps:
+            weight.data.sub_(step)
+
     def descend(self, loss: Tensor, logits: Tensor, delta: Tensor | None = None) -> Tensor | None:
         """One weight update. Returns dloss/ddelta, of the same backward, where `delta` is given."""
         gradient = self.accumulate(loss, logits, delta)
@@ -167,6 +183,22 @@ class Learner:
             with torch.no_grad():
                 for weight, kept in zip(self._parameters, before, strict=True):
                     weight.copy_(kept)
+
+    def _worst_direction(self, objective: Callable[[], tuple[Tensor, Tensor]]) -> list[tuple[nn.Parameter, Tensor]]:
+        """Up the loss's gradient, each weight tensor by its share of its norm; biases and batch norms stay.
+
+        The pass leaves the running statistics of batch norm as they were.
+        """
+        buffers = list(self.network.buffers())
+        before = [buffer.clone() for buffer in buffers]
+        gradients = self.weight_gradients(objective()[0])
+        for buffer, kept in zip(buffers, before, strict=True):
+            buffer.copy_(kept)
+        moved = [(weight, up) for weight, up in zip(self._parameters, gradients, strict=True) if weight.dim() > 1]
+        return [
+            (weight, up * (self._weight_perturbation * weight.detach().norm() / (up.norm() + 1e-20)))
+            for weight, up in moved
+        ]
 
     def backward(
         self, loss: Tensor, inputs: list[Tensor], keep: bool = False, create_graph: bool = False

@@ -60,7 +60,7 @@ class Trainer:
         self._noise = seeded(device, seed, NOISE)
         self.rule = plugins.of_spec("steps", spec["steps"], eps=eps, epochs=training["epochs"])
         threat = plugins.of_spec("threat", spec["threat"], generator=self._noise)
-        self.method = load(spec["method"])(threat, **spec["options"])
+        self.method = load(spec["method"])(threat, label_smoothing=training["label_smoothing"], **spec["options"])
         # Channels last is what convolutions are fastest in, on either device.
         network = models.of_run(spec, dataset).to(device, memory_format=torch.channels_last)
         self.precision = precision.resolve(training["precision"], device)
@@ -75,6 +75,7 @@ class Trainer:
             optimizer,
             magnitude=self.rule.magnitude_of,
             crafting_batch_norm=training["crafting_batch_norm"],
+            weight_perturbation=training["weight_perturbation"],
             bf16=self.precision == "bf16",
         )
         self.method.extra = self.method.modules(network)

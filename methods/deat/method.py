@@ -1,7 +1,5 @@
 """DEAT: replays, with a perturbation drawn afresh for every minibatch."""
 
-import torch.nn.functional as F
-
 from methods import Batch, Effort, Learner, Method
 
 
@@ -20,7 +18,7 @@ class DEAT(Method):
         delta = self.threat.random_start(images)
         for _ in range(effort.steps):
             logits = learner(images + delta)
-            gradient = learner.descend(F.cross_entropy(logits, labels), logits, delta)
+            gradient = learner.descend(self.cross_entropy(logits, labels), logits, delta)
             delta = self.threat.ascend(images, delta, gradient, effort.step_size)
 
     def updates(self, effort: Effort) -> int:

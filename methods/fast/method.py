@@ -1,13 +1,13 @@
 """Fast adversarial training."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from methods import Batch, Effort, Learner, Method
+from methods import Batch, Effort, Learner
+from methods.two_stage import TwoStage
 
 
-class Fast(Method):
+class Fast(TwoStage):
     """Wong et al., 2020: one signed gradient step longer than the radius (1.25 eps), then project.
 
     The option `start` is theirs: `random` in the ball, `zero`, or `previous`, the last minibatch's perturbation.
@@ -18,17 +18,11 @@ class Fast(Method):
 
     start: str
 
-    def train_batch(self, learner: Learner, batch: Batch, effort: Effort) -> None:
-        images, labels = batch.images, batch.labels
-        delta = self.start_of(images)
-        for _ in range(effort.steps):
-            loss = F.cross_entropy(learner.craft(images + delta), labels)
-            gradient = learner.input_gradient(loss, delta)
-            delta = self.threat.ascend(images, delta, gradient, effort.step_size)
+    def perturbation(self, learner: Learner, batch: Batch, effort: Effort) -> Tensor:
+        delta = self.ascent(learner, batch, self.start_of(batch.images), effort)
         if self.start == "previous":
-            self.state["delta"][: len(images)] = delta.detach()
-        logits = learner(images + delta)
-        learner.descend(F.cross_entropy(logits, labels), logits)
+            self.state["delta"][: len(batch)] = delta.detach()
+        return delta
 
     def start_of(self, images: Tensor) -> Tensor:
         if self.start == "previous":

@@ -1,7 +1,6 @@
 """Free adversarial training."""
 
 import torch
-import torch.nn.functional as F
 
 from methods import Batch, Effort, Learner, Method
 
@@ -26,7 +25,7 @@ class Free(Method):
         delta = self.threat.project(carried[: len(images)])
         for _ in range(effort.steps):
             logits = learner(self.threat.clip(images + delta))
-            gradient = learner.descend(F.cross_entropy(logits, labels), logits, delta)
+            gradient = learner.descend(self.cross_entropy(logits, labels), logits, delta)
             delta = self.threat.project(delta.detach() + effort.step_size * gradient.sign())
         if self.carry:
             carried[: len(images)] = delta.detach()

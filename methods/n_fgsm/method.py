@@ -1,11 +1,12 @@
 """N-FGSM adversarial training."""
 
-import torch.nn.functional as F
+from torch import Tensor
 
-from methods import Batch, Effort, Learner, Method
+from methods import Batch, Effort, Learner
+from methods.two_stage import TwoStage
 
 
-class NFGSM(Method):
+class NFGSM(TwoStage):
     """De Jorge et al., 2022 (noise-FGSM): one signed step from noise wider than the ball, and no projection."""
 
     ranges = {"noise": (0, 1000)}  # as wide as the box for any eps of a pixel value
@@ -13,12 +14,10 @@ class NFGSM(Method):
 
     noise: float
 
-    def train_batch(self, learner: Learner, batch: Batch, effort: Effort) -> None:
-        images, labels = batch.images, batch.labels
+    def perturbation(self, learner: Learner, batch: Batch, effort: Effort) -> Tensor:
+        images = batch.images
         delta = self.threat.box(images, self.threat.noise(images, self.noise * self.threat.eps))
         for _ in range(effort.steps):
-            loss = F.cross_entropy(learner.craft(images + delta), labels)
-            gradient = learner.input_gradient(loss, delta)
+            gradient = self.gradient(learner, batch, delta)
             delta = self.threat.box(images, delta + effort.step_size * gradient.sign())
-        logits = learner(images + delta)
-        learner.descend(F.cross_entropy(logits, labels), logits)
+        return delta

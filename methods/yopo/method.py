@@ -1,7 +1,5 @@
 """YOPO-m-n: you only propagate once."""
 
-import torch.nn.functional as F
-
 from methods import Batch, Effort, Learner, Method
 
 
@@ -27,7 +25,7 @@ class YOPO(Method):
         for _ in range(effort.steps):
             hidden = learner.first_layer(images + delta)
             logits = learner.rest(hidden)
-            costate = learner.accumulate(F.cross_entropy(logits, labels), logits, hidden)
+            costate = learner.accumulate(self.cross_entropy(logits, labels), logits, hidden)
             for _ in range(self.inner_steps):
                 minus_h = (learner.first_layer(self.threat.clip(images + delta)) * costate).sum()
                 gradient = learner.input_gradient(minus_h, delta)

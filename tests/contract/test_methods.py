@@ -23,8 +23,8 @@ from session import (
     MINIBATCHES,
     Session,
     build_network,
+    each_rule_of_every_method,
     every_method,
-    every_rule,
     minibatches_of,
     random_minibatches,
     resolved,
@@ -34,12 +34,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import methods
 import steps
-from benchmarks.usual import batch_of
 from experiment import method_facts, models, plugins
 from experiment.effort import Effort
 from experiment.errors import UserError
 from experiment.suite import ROOT, Suite
 from experiment.threats.threat import TOLERANCE
+from methods import about
 
 
 def global_state():
@@ -86,8 +86,7 @@ def test_it_leaves_global_state_alone(method):
     assert list(global_state()) == before
 
 
-@every_rule
-@every_method
+@each_rule_of_every_method
 def test_it_trains_under_every_steps_rule(method, rule):
     session = Session(method, rule)
     before = [parameter.detach().clone() for parameter in session.network.parameters()]
@@ -147,7 +146,7 @@ def smallest(network):
 @pytest.mark.parametrize("name", models.names())
 def test_it_trains_every_network(name, method):
     network, shape = smallest(name)
-    session = Session(method, network=copy.deepcopy(network))
+    session = Session(method, network=copy.deepcopy(network), shape=shape)
     effort = Effort(max(1, session.method.least_steps), session.rule.effort_for(0).step_size)
     for images, labels in random_minibatches(shape, batch=2):
         session.train(images, labels, effort)
@@ -165,11 +164,16 @@ def test_its_state_is_checkpointed_and_taken_up_again(method, tmp_path):
     whole.train(*one)
     whole.train(*two)
     first.train(*one)
-    torch.save([first.method.state, first.threat.generator.get_state()], file)
+    extra = [[part.state_dict() for part in pair if part] for pair in first.method.extra.values()]
+    torch.save([first.method.state, first.threat.generator.get_state(), extra], file)
     second = Session(method, network=first.network)
     second.learner.optimizer.load_state_dict(first.learner.optimizer.state_dict())
-    second.method.state, noise = torch.load(file, weights_only=True)
+    second.method.state, noise, extra = torch.load(file, weights_only=True)
     second.threat.generator.set_state(noise)
+    second.position = first.position
+    for pair, states in zip(second.method.extra.values(), extra, strict=True):
+        for part, state in zip(filter(None, pair), states, strict=True):
+            part.load_state_dict(state)
     second.train(*two)
     for expected, value in zip(whole.network.parameters(), second.network.parameters(), strict=True):
         assert torch.equal(expected, value)
@@ -254,7 +258,7 @@ def test_it_asks_no_tensor_for_its_value_or_says_that_it_does(method):
     session.learner.begin_batch(two[1], lambda update: 0.01)
     looks = pytest.raises(AssertionError, match="asks for a tensor's value")
     with contextlib.nullcontext() if session.method.capturable else looks, RefuseToLook():
-        session.method.train_batch(session.learner, batch_of(*two[:2]), two[2])
+        session.method.train_batch(session.learner, session.batch(*two[:2]), two[2])
 
 
 @pytest.mark.parametrize("look", [torch.Tensor.item, bool, int, float, torch.nonzero, lambda t: t[t.reshape(1) > 0]])
@@ -293,8 +297,7 @@ def test_a_gradient_through_the_box_that_depends_on_the_version_would_be_noticed
             cut(torch.ones(1, requires_grad=True), max=1)
 
 
-@every_rule
-@every_method
+@each_rule_of_every_method
 def test_its_defaults_hold_every_parameter_of_every_steps_rule_that_has_no_default_of_its_own(method, rule):
     of_rule = fields(plugins.load("steps", rule))
     required = {field.name for field in of_rule if field.default is MISSING} - {"eps", "epochs"}
@@ -306,6 +309,7 @@ def test_its_defaults_hold_every_parameter_of_every_steps_rule_that_has_no_defau
 @every_method
 def test_its_readme_names_its_source_and_explains_its_defaults(method):
     text = (ROOT / "methods" / method / "README.md").read_text()
+    assert about.of(method).paper in text
     assert re.search(r"arxiv\.org/abs/\d{4}\.\d{4,5}|doi\.org/10\.\d+", text)
     defaults = method_facts.of(method)
     for name in [*defaults.steps, *defaults.options]:

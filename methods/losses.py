@@ -1,0 +1,27 @@
+"""Losses that several methods share. logits: (B, classes); labels: (B,); all are differentiable in all logits."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def kl_divergence(target: Tensor, logits: Tensor) -> Tensor:
+    """KL(softmax(target) || softmax(logits)), the mean over the minibatch."""
+    return F.kl_div(logits.log_softmax(1), target.log_softmax(1), reduction="batchmean", log_target=True)
+
+
+def relaxed_cross_entropy(logits: Tensor, labels: Tensor, true: float | Tensor) -> Tensor:
+    """Cross entropy to a target with weight `true` on the label and the rest in equal parts on the other classes.
+
+    true: one number, or one an image, (B,). A weight of 1 - s (C - 1) / C is PyTorch's `label_smoothing=s`.
+    """
+    classes = logits.shape[1]
+    at_label = F.one_hot(labels, classes).to(logits.dtype)
+    weight = torch.as_tensor(true, dtype=logits.dtype, device=logits.device).expand(len(labels))[:, None]
+    target = at_label * weight + (1 - at_label) * (1 - weight) / (classes - 1)
+    return -(target * logits.log_softmax(1)).sum(1).mean()
+
+
+def squared_distance(one: Tensor, other: Tensor) -> Tensor:
+    """||one_i - other_i||^2 summed over classes, the mean over the minibatch."""
+    return (one - other).square().sum(1).mean()
