@@ -84,7 +84,21 @@ n = `steps`, a = `step_size`. **Cost:** n + 1 passes, 1 update.
 None.
 """
 
-FILES = {"method.py": METHOD, "defaults.yaml": DEFAULTS, "README.md": README}
+ABOUT = """\
+name: $name
+year: 2018
+paper: https://arxiv.org/abs/1706.06083
+summary: So far signed gradient steps from a random start.
+code: none yet
+confidence: A
+compared: nothing so far
+# Of the images of a minibatch: [whatever the steps, for each step]; to_weights: backwards that reach the weights.
+passes: {forwards: [1, 1], backwards: [1, 1], to_weights: [1, 0]}
+mplus: this suite
+deviations: None.
+"""
+
+FILES = {"method.py": METHOD, "defaults.yaml": DEFAULTS, "README.md": README, "about.yaml": ABOUT}
 
 
 def write(name: str) -> Path:
