@@ -16,7 +16,7 @@ def relaxed_cross_entropy(logits: Tensor, labels: Tensor, true: float | Tensor) 
     true: one number, or one an image, (B,). A weight of 1 - s (C - 1) / C is PyTorch's `label_smoothing=s`.
     """
     classes = logits.shape[1]
-    at_label = F.one_hot(labels, classes).to(logits.dtype)
+    at_label = (labels[:, None] == torch.arange(classes, device=labels.device)).to(logits.dtype)
     weight = torch.as_tensor(true, dtype=logits.dtype, device=logits.device).expand(len(labels))[:, None]
     target = at_label * weight + (1 - at_label) * (1 - weight) / (classes - 1)
     return -(target * logits.log_softmax(1)).sum(1).mean()
