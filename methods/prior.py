@@ -29,7 +29,7 @@ class Prior(Method):
             delta = self.threat.ascend(batch.images, delta, further, effort.step_size)
         loss, after = self.loss(learner, batch, start, before, delta)
         learner.descend(loss, after)
-        self.keep(batch, start, gradient, delta)
+        self.keep(batch, effort, start, gradient, delta)
 
     def start(self, batch: Batch) -> Tensor:
         """Where the search starts, (B, C, H, W), ready to be differentiated."""
@@ -48,5 +48,5 @@ class Prior(Method):
         """
         raise NotImplementedError
 
-    def keep(self, batch: Batch, start: Tensor, gradient: Tensor, delta: Tensor) -> None:
+    def keep(self, batch: Batch, effort: Effort, start: Tensor, gradient: Tensor, delta: Tensor) -> None:
         """Leave what later minibatches start from. gradient: of the crafting loss at `start`."""
