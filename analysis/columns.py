@@ -78,6 +78,13 @@ EPOCHS = (
     Column("validation_clean_accuracy", "fraction", "on the validation split"),
     Column("validation_fgsm_accuracy", "fraction", "on the validation split, attacked by FGSM"),
     Column("validation_pgd_accuracy", "fraction", "on the validation split, attacked by PGD"),
+    Column(
+        "trained_clean_accuracy",
+        "fraction",
+        "on the validation split, of the trained network; empty where no average of its weights is evaluated",
+    ),
+    Column("trained_fgsm_accuracy", "fraction", "the same, attacked by FGSM"),
+    Column("trained_pgd_accuracy", "fraction", "the same, attacked by PGD"),
 )
 
 RUNS = (

@@ -13,6 +13,18 @@ from experiment.fields import Cap, Count, Keys, Length, Name, Positive, Quantity
 from experiment.plugins import Plugged
 
 
+class WeightAveraging(Keys):
+    """The network that is evaluated is an exponential moving average of the one that is trained."""
+
+    decay: Annotated[
+        Quantity, Field(ge=0, lt=1, description="Share of the average that each minibatch keeps; the rest is new.")
+    ] = 0.9995
+    warm_up: Annotated[
+        bool,
+        Field(description="Keep (t + 1) / (t + 10) at most, t the minibatches so far, so that initial weights fade."),
+    ] = True
+
+
 class Training(Keys):
     """The protocol, the same for every variant unless the variant overrides a key."""
 
@@ -53,6 +65,13 @@ class Training(Keys):
             "shares of their norm (Wu et al., 2020: 0.01, or 0.005 under TRADES).",
         ),
     ] = 0
+    weight_averaging: Annotated[
+        WeightAveraging | None,
+        Field(
+            description="Evaluate an average of the weights, taken once a minibatch; null for the weights themselves. "
+            "The checkpoint is chosen on the average, a collapse is seen on the trained network."
+        ),
+    ] = None
     precision: Annotated[
         Literal["auto", "fp32", "tf32", "bf16"],
         Field(

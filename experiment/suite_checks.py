@@ -60,6 +60,11 @@ def check_method(variant: Variant, training: Training) -> None:
             f"variant {variant.label}: {variant.method} has training targets of its own, so that label_smoothing must "
             "be 0"
         )
+    if training.weight_averaging is not None and facts.averages_weights:
+        raise UserError(
+            f"variant {variant.label}: {variant.method} averages its weights by a rule of its own, so that "
+            "weight_averaging must be null"
+        )
     if training.weight_perturbation and not facts.perturbs_weights:
         raise UserError(
             f"variant {variant.label}: weight_perturbation is not defined for {variant.method}, whose update is not "

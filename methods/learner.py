@@ -7,11 +7,20 @@ from typing import Protocol, overload
 from torch import Tensor
 
 
+class Average(Protocol):
+    """A network whose weights follow those of the trained one, and which is evaluated (training/averaging.py)."""
+
+    def update(self, decay: Tensor | float) -> None:
+        """Keep the share `decay` of it, a number or a tensor (), and less in its first updates; the rest is new."""
+
+
 class Learner(Protocol):
     """The network that is trained, with its optimizer, precision and batch norm (training/learner.py).
 
     images: (N, C, H, W) in [0, 1]; logits: (N, classes), float32; loss: a scalar, the mean over the minibatch.
     """
+
+    average: "Average"  # of the weights, for a method that says `averages_weights`
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits of images, in a pass that updates weights."""

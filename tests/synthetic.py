@@ -220,7 +220,8 @@ def _write_epochs(path: Path, steps, compute, passes, seconds, magnitude, curve)
     ]
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([*header, "validation_pgd_accuracy"])
+        of_trained = ["trained_clean_accuracy", "trained_fgsm_accuracy", "trained_pgd_accuracy"]
+        writer.writerow([*header, "validation_pgd_accuracy", *of_trained])
         for epoch, pgd in enumerate(curve):
             row = [
                 epoch,
@@ -235,4 +236,5 @@ def _write_epochs(path: Path, steps, compute, passes, seconds, magnitude, curve)
                 1.2,
                 0.5,
             ]
-            writer.writerow([*row, "" if magnitude is None else magnitude[epoch], 0.9, pgd + 0.05, max(pgd, 0)])
+            row += ["" if magnitude is None else magnitude[epoch], 0.9, pgd + 0.05, max(pgd, 0)]
+            writer.writerow([*row, "", "", ""])

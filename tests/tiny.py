@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from experiment import method_facts
 from experiment.data import prepare
 from experiment.suite import ROOT, Suite
 from methods import load
@@ -39,6 +40,11 @@ def content(data_dir, method="pgd", rule="constant", options=None, **changes):
         **{"evaluation": {"max_test_images": 24, "attacks": ["clean", "pgd-3"]}, "seeds": [0], "variants": [variant]},
         **changes,
     }
+
+
+def growing(method):
+    """The rule under which its steps grow, or the one that it has."""
+    return "mplus" if "mplus" in method_facts.of(method).rules else "constant"
 
 
 def suite(*arguments, **changes):

@@ -161,6 +161,8 @@ class Minibatches:
     def _train(self, batch, effort, learning_rate) -> None:
         self._learner.begin_batch(batch.labels, learning_rate, *self._slots(self._method.updates(effort)))
         self._method.train_batch(self._learner, batch, effort)
+        if self._learner.average is not None and not self._method.averages_weights:
+            self._learner.average.update()
         self._sums += self._learner.batch_statistics()
 
     def _rehearse(self, batch, effort) -> tuple[bool, str | None]:

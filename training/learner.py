@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from training.averaging import WeightAverage
 from training.counts import Spent, count_passes
 from training.optimizing import InPlace
 
@@ -20,6 +21,7 @@ class Learner:
     crafting_batch_norm: "train" or "eval", the mode of batch norm in `craft`.
     weight_perturbation: how far each weight is moved, in shares of its tensor's norm, before `minimise` updates it
         (adversarial weight perturbation, Wu et al., 2020).
+    average: of the network's weights, where one is evaluated.
     bf16: run the network under bfloat16 autocast (weights, losses and gradients of weights stay float32).
     """
 
@@ -31,10 +33,12 @@ class Learner:
         magnitude=None,
         crafting_batch_norm="train",
         weight_perturbation=0.0,
+        average: WeightAverage | None = None,
         bf16=False,
     ):
         self.network = network
         self.optimizer = optimizer
+        self.average = average
         self.spent = Spent()
         count_passes(network, self.spent)
         self.last_rate = 0.0  # of the last update

@@ -19,6 +19,7 @@ class Snapshot:
             {weight: dict(state) for weight, state in optimizer.state.items()} for optimizer in self._optimizers
         ]
         tensors = [*learner.network.state_dict().values(), sums, *self._of_method.values()]
+        tensors += learner.average.tensors if learner.average else []
         tensors += [tensor for module, _ in method.extra.values() for tensor in module.state_dict().values()]
         tensors += [value for kept in self._of_optimizers for state in kept.values() for value in state.values()]
         self._copies = [(tensor, tensor.clone()) for tensor in tensors if isinstance(tensor, Tensor)]

@@ -1,14 +1,13 @@
 """The training loop, the same for every method and steps rule."""
 
 import copy
-import math
 import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import steps
 from experiment import models, plugins, precision, provenance
@@ -16,12 +15,14 @@ from experiment.datasets.dataset import Dataset
 from experiment.errors import UserError
 from experiment.fingerprint import fingerprint
 from methods import Method, Position, Split, load
-from training import checkpoint
+from training import checkpoint, epoch_rows
+from training.averaging import WeightAverage
 from training.batches import Batches, seeded
 from training.clock import Clock
 from training.collapse import CollapseDetector
 from training.counts import Spent, ordinary_flops
 from training.cuda_graphs import CudaGraphs, Minibatches
+from training.epoch_rows import diverged, finite
 from training.learner import Learner
 from training.validation import Accuracies, validate
 
@@ -70,12 +71,14 @@ class Trainer:
         torch.backends.cudnn.benchmark = device.type == "cuda"  # kernels are chosen by timing them, while warming up
         optimizer = plugins.of_spec("optimizer", training["optimizer"]).build(network.parameters(), training["lr"])
         self._schedule = plugins.of_spec("schedule", training["schedule"])
+        averaging = training["weight_averaging"] or ({} if self.method.averages_weights else None)
         self.learner = Learner(
             network,
             optimizer,
             magnitude=self.rule.magnitude_of,
             crafting_batch_norm=training["crafting_batch_norm"],
             weight_perturbation=training["weight_perturbation"],
+            average=None if averaging is None else WeightAverage(network, **averaging),
             bf16=self.precision == "bf16",
         )
         self.method.extra = self.method.modules(network)
@@ -140,8 +143,13 @@ class Trainer:
         """Epoch and weights of the checkpoint that the protocol evaluates."""
         last = len(self.rows) - 1 if self.rows and self.status != "diverged" else None
         if self.spec["training"]["checkpoint"] == "last" or self.best is None:
-            return last, self.learner.network.state_dict()
+            return last, self.evaluated.state_dict()
         return self.best["epoch"], self.best["weights"]
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network whose checkpoints are evaluated: the trained one, or the average of its weights."""
+        return self.learner.network if self.learner.average is None else self.learner.average.network
 
     @property
     def spent(self) -> dict[str, float]:
@@ -200,52 +208,48 @@ class Trainer:
         loss, correct, magnitude = self._sums.tolist()
         images = len(self.batches.images)
         statistics = steps.Statistics(magnitude=magnitude, accuracy=correct / images)
-        validation = None
-        if reason := self._diverged(loss):
+        validation = trained = None
+        if reason := diverged(loss, self.learner.network):
             self.status, self.status_epoch, self.status_reason = "diverged", self._epoch, reason
         else:
-            validation = self._validate()
+            validation, trained = self._validate()
             self.rule.end_epoch(self._epoch, statistics)
-        self._note(effort, loss / images, statistics, validation)
+        self._note(effort, loss / images, statistics, validation, trained)
         self._epoch, self._batch = self._epoch + 1, 0
         self._sums.zero_()
         self._at_epoch_start = (self.clock.seconds, self.clock.load.cpu_seconds, self.learner.spent.as_dict())
 
-    def _diverged(self, loss: float) -> str | None:
-        """Why the run cannot go on; the epoch's last update can spoil weights that its loss was finite with."""
-        if not math.isfinite(loss):
-            return "the training loss is not finite"
-        if not all(tensor.isfinite().all() for tensor in self.learner.network.state_dict().values()):
-            return "the network's weights are not finite"
-        return None
+    def _validate(self) -> tuple[Accuracies, Accuracies | None]:
+        """What the validation split says after the epoch, noted: the best weights so far, and a collapse.
 
-    def _validate(self) -> Accuracies:
-        """What the validation split says after the epoch, noted: the best weights so far, and a collapse."""
+        It is of the network that is evaluated, and of the trained one where that is another: the average of a network
+        that has collapsed may hide it.
+        """
         # Its batches shrink from step to step, and kernels would be chosen by timing for each size anew.
         timing, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
-        threat = replace(self.method.threat, generator=seeded(self.device, self.spec["seed"], VALIDATION, self._epoch))
         with self.learner.spent.held():
-            validation = validate(
-                self.learner.network,
-                self._val_images,
-                self._val_labels,
-                threat,
-                self.spec["training"]["validation_steps"],
-            )
+            validation = self._accuracies(self.evaluated)
+            trained = None if self.learner.average is None else self._accuracies(self.learner.network)
         torch.backends.cudnn.benchmark = timing
         if self._is_best(validation.pgd):
-            weights = {name: tensor.clone() for name, tensor in self.learner.network.state_dict().items()}
+            weights = {name: tensor.clone() for name, tensor in self.evaluated.state_dict().items()}
             self.best = {"epoch": self._epoch, "pgd_accuracy": validation.pgd, "weights": weights}
-        if self.status == "ok" and (reason := self.watch.collapsed(validation)):
+        if self.status == "ok" and (reason := self.watch.collapsed(trained or validation)):
             self.status, self.status_epoch, self.status_reason = "collapsed", self._epoch, reason
-        return validation
+        return validation, trained
+
+    def _accuracies(self, network: nn.Module) -> Accuracies:
+        generator = seeded(self.device, self.spec["seed"], VALIDATION, self._epoch)
+        threat = replace(self.method.threat, generator=generator)
+        steps = self.spec["training"]["validation_steps"]
+        return validate(network, self._val_images, self._val_labels, threat, steps)
 
     def _is_best(self, pgd: float) -> bool:
         """Whether the epoch's weights are to be kept: of equal accuracies the first, of those of guessing the last."""
         best = -1.0 if self.best is None else self.best["pgd_accuracy"]
         return pgd > best or not self.watch.is_robust(best)
 
-    def _note(self, effort, loss, statistics, validation) -> None:
+    def _note(self, effort, loss, statistics, validation, trained) -> None:
         """One row of epochs.csv, and the same as a line of the log."""
         seconds, cpu_seconds, before = self._at_epoch_start
         spent = {key: value - before[key] for key, value in self.learner.spent.as_dict().items()}
@@ -262,19 +266,17 @@ class Trainer:
             "train_loss": finite(loss),
             "train_accuracy": statistics.accuracy,
             "magnitude": finite(statistics.magnitude) if self.rule.magnitude_of else None,
-            "validation_clean_accuracy": validation.clean if validation else None,
-            "validation_fgsm_accuracy": validation.fgsm if validation else None,
-            "validation_pgd_accuracy": validation.pgd if validation else None,
+            **epoch_rows.of_validation(validation, trained),
         }
         self.rows.append(row)
-        shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in row.items()}
-        self._log("  ".join(f"{key} {value}" for key, value in shown.items() if value is not None))
+        self._log(epoch_rows.line(row))
 
     def _state(self) -> dict:
         return {
             "network": self.learner.network.state_dict(),
             "optimizer": self.learner.optimizer.state_dict(),
             "spent": self.learner.spent.as_dict(),
+            "average": None if self.learner.average is None else self.learner.average.state_dict(),
             "last_rate": self.learner.last_rate,
             "noise": self._noise.get_state(),
             "method": self.method.state,
@@ -322,6 +324,8 @@ class Trainer:
         self.learner.network.load_state_dict(state["network"])
         self.learner.optimizer.load_state_dict(state["optimizer"])
         self.learner.spent.set(Spent(**state["spent"]))
+        if self.learner.average is not None:
+            self.learner.average.load_state_dict(state["average"])
         self.learner.last_rate = state["last_rate"]
         self._noise.set_state(state["noise"].cpu())
         self.method.state = state["method"]
@@ -340,8 +344,3 @@ class Trainer:
         self.status, self.status_epoch, self.status_reason = state["status"]
         self.parts, self.started = state["parts"] + 1, state["started"]
         self.clock.memory.bytes = state["peak_memory"]
-
-
-def finite(value: float) -> float | None:
-    """The value, or None where it is no finite number: records hold none."""
-    return value if math.isfinite(value) else None

@@ -26,6 +26,7 @@ def validate(network: nn.Module, images: Tensor, labels: Tensor, threat: Threat,
     The network is put in evaluation mode and back.
     """
     clean = fgsm = pgd = 0
+    mode = network.training
     network.eval()
     try:
         for x, y in zip(images.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True):
@@ -35,5 +36,5 @@ def validate(network: nn.Module, images: Tensor, labels: Tensor, threat: Threat,
             fgsm += attack(network, x, y, threat, steps=1, step_size=threat.eps, random_start=False).robust.sum().item()
             pgd += attack(network, x, y, threat, steps=steps, step_size=threat.eps / 4).robust.sum().item()
     finally:
-        network.train()
+        network.train(mode)
     return Accuracies(clean / len(images), fgsm / len(images), pgd / len(images))

@@ -11,6 +11,7 @@ import methods
 from experiment import plugins
 from experiment.data import dataset
 from experiment.datasets.dataset import train_validation_split
+from experiment.method_facts import of
 from methods import load
 from training import trainer
 from training.clock import Clock
@@ -24,7 +25,10 @@ EXACT = {"lr": 0.125, "schedule": {"milestones": [0.5], "factor": 0.5, "unit": "
 UNLIKE = ("seconds", "load", "warmup_seconds", "at_epoch_start", "started", "peak_memory", "parts")
 
 every_method = pytest.mark.parametrize("method", methods.names())
-every_kind_of_rule = pytest.mark.parametrize("rule", ["constant", "mplus"])
+every_method_and_kind_of_rule = pytest.mark.parametrize(
+    ("method", "rule"),
+    [(method, rule) for method in methods.names() for rule in ("constant", "mplus") if rule in of(method).rules],
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +75,7 @@ def recorder_of(trainer):
 
 
 @pytest.mark.slow
-@every_kind_of_rule
-@every_method
+@every_method_and_kind_of_rule
 def test_recorded_minibatches_leave_the_bits_of_training_step_by_step(data, tmp_path, method, rule):
     """Weights, momentum, batch norm, random numbers, counts of passes, rates, magnitudes and accuracies."""
     options = {"divide_lr": False} if method == "yopo" else {}  # a fifth of a rate is not the same in float32
@@ -86,8 +89,8 @@ def test_recorded_minibatches_leave_the_bits_of_training_step_by_step(data, tmp_
 @pytest.mark.slow
 @every_method
 def test_what_cannot_be_recorded_is_trained_step_by_step_with_the_same_bits(data, tmp_path, method):
-    recorded, _ = finished(data, tmp_path / "recorded", Recorder, method, "mplus", **CYCLIC)
-    refused, log = finished(data, tmp_path / "refused", Refusing, method, "mplus", **CYCLIC)
+    recorded, _ = finished(data, tmp_path / "recorded", Recorder, method, tiny.growing(method), **CYCLIC)
+    refused, log = finished(data, tmp_path / "refused", Refusing, method, tiny.growing(method), **CYCLIC)
     assert left(recorded) == left(refused)
     assert "not recorded, but trained step by step: nothing is recorded here" in log[0]
     assert len([line for line in log if "step by step" in line]) == 1
@@ -116,8 +119,8 @@ def killed(data, folder, monkeypatch, *arguments, **options):
 @pytest.mark.slow
 @every_method
 def test_a_killed_run_records_anew_and_ends_with_the_same_bits(data, tmp_path, monkeypatch, method):
-    expected, _ = finished(data, tmp_path / "whole", Recorder, method, "mplus", **CYCLIC)
-    resumed = killed(data, tmp_path / "killed", monkeypatch, method, "mplus", **CYCLIC)
+    expected, _ = finished(data, tmp_path / "whole", Recorder, method, tiny.growing(method), **CYCLIC)
+    resumed = killed(data, tmp_path / "killed", monkeypatch, method, tiny.growing(method), **CYCLIC)
     assert left(resumed) == left(expected)
 
 
@@ -340,7 +343,7 @@ def test_nothing_waits_for_a_value_while_the_clock_runs(data, tmp_path, monkeypa
             super().stop()
 
     monkeypatch.setattr(trainer, "Clock", Watched)
-    run, _ = finished(data, tmp_path, step_by_step, method, "mplus")
+    run, _ = finished(data, tmp_path, step_by_step, method, tiny.growing(method))
     assert len(run.rows) == 3
 
 

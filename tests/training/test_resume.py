@@ -17,7 +17,7 @@ import torch
 import yaml
 
 import methods
-from experiment import plugins
+from experiment import method_facts
 from experiment.suite import ROOT
 from training import checkpoint, trainer
 from training import run as training_run
@@ -28,7 +28,11 @@ from training.trainer import Trainer
 OPTIONS = {method: [{}] for method in methods.names()}
 OPTIONS["fast"].append({"start": "previous"})  # which carries its perturbation, as Free does
 VARIANTS = [
-    (method, rule, option) for method in OPTIONS for rule in plugins.names("steps") for option in OPTIONS[method]
+    (method, rule, option)
+    for method in OPTIONS
+    for rule in method_facts.of(method).rules
+    for option in OPTIONS[method]
+    if rule in ("constant", "mplus") or method == "pgd"  # what a rule remembers is no method's, and is of every rule
 ]
 
 
