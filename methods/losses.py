@@ -17,8 +17,8 @@ def relaxed_cross_entropy(logits: Tensor, labels: Tensor, true: float | Tensor) 
     """
     classes = logits.shape[1]
     at_label = (labels[:, None] == torch.arange(classes, device=labels.device)).to(logits.dtype)
-    weight = torch.as_tensor(true, dtype=logits.dtype, device=logits.device).expand(len(labels))[:, None]
-    target = at_label * weight + (1 - at_label) * (1 - weight) / (classes - 1)
+    weight = true[:, None] if isinstance(true, Tensor) and true.dim() else true
+    target = at_label * weight + (1 - at_label) * ((1 - weight) / (classes - 1))
     return -(target * logits.log_softmax(1)).sum(1).mean()
 
 

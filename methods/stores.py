@@ -7,6 +7,7 @@ et al., 2020). 50,000 images of 3x32x32 are 614 MB in float32 in the one, 960 MB
 whose values have to be projected anew when they are read.
 """
 
+import torch
 from torch import Tensor
 
 from methods.batch import PADDING, Batch
@@ -44,7 +45,7 @@ def write_padded(store: Tensor, batch: Batch, value: Tensor) -> None:
 def _window(batch: Batch) -> tuple[Tensor, Tensor]:
     """Rows (B, H, 1) and columns (B, 1, W) of the padded image that each pixel of a crop shows."""
     height, width = batch.images.shape[2:]
-    rows = batch.shifts[0, :, None] + batch.index.new_tensor(range(height))
-    columns = batch.index.new_tensor(range(width)).expand(len(batch), width)
+    rows = batch.shifts[0, :, None] + torch.arange(height, device=batch.index.device)
+    columns = torch.arange(width, device=batch.index.device).expand(len(batch), width)
     columns = batch.shifts[1, :, None] + columns.flip(1).where(batch.flips[:, None], columns)
     return rows[:, :, None], columns[:, None, :]
