@@ -1,0 +1,137 @@
+"""TRADES and MART, whose update sees each image twice, and Backward Smoothing, TRADES from another start.
+
+The references are naive, in float64, as in test_references.py: an image at a time where that is plainer.
+"""
+
+import copy
+
+import pytest
+import torch
+from reference import EPS, Reference, assert_agrees, clip_to_ball, clip_to_box, new_network, trained
+
+from experiment.effort import Effort
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+class PairedReference(Reference):
+    """Crafts in `mode`, then updates once with a loss of the clean and the attacked logits."""
+
+    def __init__(self, mode, pair_loss):
+        super().__init__()
+        self.mode, self.pair_loss = mode, pair_loss
+
+    def start(self, images):
+        return images + 0.001 * torch.randn(images.shape, generator=self.noise_generator, dtype=torch.float64)
+
+    def climb(self, images, attacked, steps, step_size, objective):
+        """`attacked` after the steps up the gradient of `objective(logits)`, and cut to the box even without any."""
+        self.network.train(self.mode == "train")
+        for _ in range(steps):
+            attacked = attacked.detach().requires_grad_()
+            observer = copy.deepcopy(self.network)
+            objective(self.network(attacked)).backward()
+            shown = observer.first_layer[0](attacked).detach().requires_grad_()  # normalised
+            objective(observer.rest(observer.first_layer[1](shown))).backward()
+            self.seen["attack"] = shown.grad.abs().sum().item()
+            delta = attacked.detach() + step_size * attacked.grad.sign() - images
+            attacked = images + clip_to_box(images, clip_to_ball(delta))
+        return images + clip_to_box(images, (attacked - images).detach())
+
+    def minimise(self, images, attacked, labels):
+        self.network.train()
+        observer = copy.deepcopy(self.network)
+        clean = observer(images)
+        shown = observer.first_layer[0](attacked).detach().requires_grad_()
+        self.pair_loss(clean, observer.rest(observer.first_layer[1](shown)), labels).backward()
+        self.seen["update"] = shown.grad.abs().sum().item()
+        self.network.zero_grad()
+        clean = self.network(images)
+        self.logits = self.network(attacked)
+        self.loss = self.pair_loss(clean, self.logits, labels)
+        self.loss.backward()
+        self.note(labels)
+        self.update()
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+def probabilities(logits):
+    return logits.exp() / logits.exp().sum()
+
+
+def kl(target, logits):
+    """The mean over images of the sum over classes of p ln(p / q)."""
+    pairs = [(probabilities(one), probabilities(other)) for one, other in zip(target, logits, strict=True)]
+    return mean([sum(p[k] * (p[k] / q[k]).log() for k in range(len(p))) for p, q in pairs])
+
+
+def smoothed(logits, labels, share=0.0):
+    """Cross entropy to a target of which all classes divide `share`."""
+    logs = [probabilities(row).log() for row in logits]
+    pairs = zip(logs, labels, strict=True)
+    return mean([-(1 - share) * log[label] - share * mean(list(log)) for log, label in pairs])
+
+
+def trades_loss(beta, share=0.0):
+    return lambda clean, attacked, labels: smoothed(clean, labels, share) + beta * kl(clean, attacked)
+
+
+def trades(steps, step_size, beta=6.0, crafting_batch_norm="eval", label_smoothing=0.0):
+    """Zhang et al., 2019, as in yaodongyu/TRADES, whose clean forward is made once in the attack and in the update."""
+    reference = PairedReference(crafting_batch_norm, trades_loss(beta, label_smoothing))
+
+    def train_minibatch(images, labels):
+        attacked = reference.start(images)
+        if steps:
+            reference.network.train(crafting_batch_norm == "train")
+            clean = reference.network(images).detach()
+            attacked = reference.climb(images, attacked, steps, step_size, lambda logits: kl(clean, logits))
+        attacked = reference.climb(images, attacked, 0, 0, None)
+        reference.minimise(images, attacked, labels)
+
+    return reference.train(train_minibatch)
+
+
+CASES = {
+    "trades": (trades, "trades", Effort(2, 0.04), {"beta": 6.0, "crafting_batch_norm": "eval"}),
+    "trades, no step": (trades, "trades", Effort(0, 0.04), {"beta": 6.0, "crafting_batch_norm": "eval"}),
+    "trades, batch norm in training mode": (
+        *(trades, "trades", Effort(2, 0.04)),
+        {"beta": 1.0, "crafting_batch_norm": "train"},
+    ),
+    "trades, labels smoothed": (
+        *(trades, "trades", Effort(1, EPS)),
+        {"beta": 6.0, "crafting_batch_norm": "eval", "label_smoothing": 0.3},
+    ),
+}
+
+
+@pytest.mark.parametrize("magnitude", [None, "update", "attack"])
+@pytest.mark.parametrize(("reference", "method", "effort", "options"), CASES.values(), ids=CASES)
+def test_it_trains_as_the_paper_s_algorithm(reference, method, effort, options, magnitude):
+    assert_agrees(reference(effort.steps, effort.step_size, **options), method, effort, magnitude, **options)
+
+
+def distance(one, other):
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return max((a - b).abs().max().item() for a, b in pairs)
+
+
+def test_the_references_tell_the_variants_of_a_method_apart():
+    for one, other in [
+        (trades(2, 0.04), trades(2, 0.04, crafting_batch_norm="train")),
+        (trades(2, 0.04), trades(2, 0.04, beta=5.0)),
+        (trades(2, 0.04), trades(2, 0.04, label_smoothing=0.1)),
+    ]:
+        assert distance(one.network, other.network) > 1e-5
+
+
+def test_trades_without_its_divergence_learns_from_the_images_alone():
+    reference = PairedReference("eval", lambda clean, attacked, labels: smoothed(clean, labels) + 0 * attacked.sum())
+    reference.train(lambda images, labels: reference.minimise(images, images, labels))
+    network, _ = trained("trades", Effort(2, 0.04), beta=0.0, crafting_batch_norm="eval")
+    assert distance(network, reference.network) < 1e-9
+    assert distance(network, new_network()) > 1e-3
