@@ -20,8 +20,7 @@ from experiment.errors import UserError, shown
 from experiment.facts import Facts, of_class
 from experiment.fields import Keys
 
-# An activation's name in a suite, and its class in torch.nn (softplus has beta = 1, gelu is the exact x * Phi(x)).
-ACTIVATIONS = {"relu": "ReLU", "silu": "SiLU", "gelu": "GELU", "elu": "ELU", "softplus": "Softplus"}
+ACTIVATIONS = ("relu", "silu", "gelu", "elu", "softplus", "mish", "smoothrelu")  # experiment/models/activations.py
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -66,7 +65,13 @@ KINDS = {
     "steps": Kind("steps", ("steps.rule", "StepsRule"), "rule", "steps rule", frozenset({"replay"}), hyphens=True),
     "schedule": Kind("training.schedules", ("training.schedules.schedule", "Schedule"), "name", "schedule"),
     "optimizer": Kind("training.optimizers", ("training.optimizers.optimizer", "Optimizer"), "name", "optimizer"),
-    "network": Kind("experiment.models", ("experiment.models.network", "Network"), "name", "network"),
+    "network": Kind(
+        "experiment.models",
+        ("experiment.models.network", "Network"),
+        "name",
+        "network",
+        frozenset({"activations"}),
+    ),
     "threat": Kind("experiment.threats", ("experiment.threats.threat", "Threat"), "norm", "norm"),
     "attack": Kind("evaluation.attacks", ("evaluation.attacks.attack", "Attack"), "name", "attack"),
 }
@@ -144,7 +149,7 @@ def _of_network(name: str) -> type[Keys]:
     fields: dict[str, Any] = {
         "name": (Literal[name], Field(description="A module of experiment/models/.")),
         "activation": (
-            Literal[tuple(ACTIVATIONS)],
+            Literal[ACTIVATIONS],
             Field(default="relu", description="Replaces every activation (smooth adversarial training)."),
         ),
     }

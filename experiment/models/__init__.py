@@ -1,4 +1,4 @@
-"""Networks by name: every module of this folder but `network` is one architecture, found by its file.
+"""Networks by name: every module of this folder but `network` and `activations` is one architecture, found by its file.
 
 Importing this package does not import torch, so that a suite can be checked in a fraction of a second.
 """
@@ -65,6 +65,8 @@ def build(
 
     import torch
 
+    from experiment.models.activations import CLASSES
+
     architecture = plugins.load("network", name)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         # Not torch.manual_seed: it would seed the GPUs too, whose state fork_rng does not put back here.
@@ -74,7 +76,7 @@ def build(
             shape=shape,
             mean=mean,
             std=std,
-            activation=getattr(torch.nn, ACTIVATIONS[activation]),
+            activation=CLASSES[activation],
             **parameters,
         )
 

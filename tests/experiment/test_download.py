@@ -117,6 +117,7 @@ def test_every_data_set_with_archives_has_mirrors_the_publisher_first():
         "cifar100": CIFAR100.url,
         "fashion_mnist": FashionMNIST.mirrors[0],
         "svhn": SVHN.split_list["train"][0],
+        "tiny_imagenet": "http://cs231n.stanford.edu/tiny-imagenet-200.zip",  # which torchvision does not have
     }
     for name, mirrors in known.items():
         assert official[name].startswith(mirrors[0])
