@@ -29,7 +29,10 @@ class About(Keys):
 
     name: Annotated[str, Field(description="As papers write it.")]
     year: Count
-    paper: Annotated[str, Field(pattern=r"^https://(arxiv\.org/abs/\d{4}\.\d{4,5}|doi\.org/10\.\S+)$")]
+    paper: Annotated[
+        str,
+        Field(pattern=r"^https://(arxiv\.org/abs/\d{4}\.\d{4,5}|doi\.org/10\.\S+|openreview\.net/forum\?id=\S+)$"),
+    ]
     summary: Annotated[str, Field(description="One sentence.")]
     code: Annotated[str, Field(description="The authors' code that it follows, as owner/name or owner/name@commit.")]
     confidence: Annotated[
