@@ -3,11 +3,22 @@
 import pytest
 import reference as references
 import torch
-from reference import EPS, SEED, Reference, assert_agrees, clip_to_ball, clip_to_box, new_network, places, position
+from reference import (
+    EPS,
+    SEED,
+    Reference,
+    assert_agrees,
+    assert_same_networks,
+    clip_to_ball,
+    clip_to_box,
+    new_network,
+    places,
+    position,
+)
 
 from experiment.effort import Effort
 from experiment.threats.linf import Linf
-from methods import Batch, load
+from methods import Batch, Position, load
 from training.learner import Learner
 
 pytestmark = pytest.mark.usefixtures("float64", "labels_that_are_partly_right")
@@ -93,3 +104,77 @@ def test_ssat_of_one_part_is_fgsm_rs_but_for_the_images_that_are_wrong_where_it_
     assert 0 < right.sum() < len(batch)
     assert torch.equal(found[right], expected[right])
     assert not found[~right].any()
+
+
+# -- FAT ---------------------------------------------------------------------------------------------------------------
+
+
+def fat(steps, step_size, tau, dynamic_tau, omega, crafting_batch_norm="train"):
+    """Zhang et al., 2020, as in zjfheart/Friendly-Adversarial-Training (earlystop.py), image by image."""
+    reference = Reference()
+    reference.steps_taken = []
+
+    def train_minibatch(images, labels):
+        delta = clip_to_box(images, reference.uniform_noise(images))
+        reference.network.train(crafting_batch_norm == "train")
+        budget = ([0, 1, 2, 2][position(reference.minibatch).epoch] if dynamic_tau else tau,) * len(labels)
+        budget, stopped, taken = list(budget), set(), [0] * len(labels)
+        for _ in range(steps):
+            gradient = reference.gradients(images, delta, labels)
+            noise = torch.zeros_like(images)
+            if omega:
+                noise.normal_(generator=reference.noise_generator)
+            for i in set(range(len(labels))) - stopped:
+                if reference.logits[i].argmax() != labels[i]:
+                    if budget[i] == 0:
+                        stopped.add(i)
+                        continue
+                    budget[i] -= 1
+                moved = clip_to_ball(delta[i] + step_size * gradient[i].sign() + omega * noise[i])
+                delta[i] = clip_to_box(images[i], moved)
+                taken[i] += 1
+        reference.steps_taken.append(taken)
+        reference.learn(images, delta, labels)
+
+    return reference.train(train_minibatch)
+
+
+FRIENDLY = {"tau": 1, "dynamic_tau": False, "omega": 0.01}
+
+
+@pytest.mark.parametrize("crafting_batch_norm", ["train", "eval"])
+@pytest.mark.parametrize(
+    ("steps", "options"),
+    [
+        (4, FRIENDLY),
+        (4, FRIENDLY | {"tau": 0, "omega": 0.0}),
+        (4, FRIENDLY | {"dynamic_tau": True}),
+        (0, FRIENDLY),
+    ],
+)
+def test_fat_is_the_paper_s_algorithm(steps, options, crafting_batch_norm):
+    options, effort = {**options, "crafting_batch_norm": crafting_batch_norm}, Effort(steps, 0.25 * EPS)
+    assert_agrees(fat(steps, effort.step_size, **options), "fat", effort, "update", **options)
+
+
+def test_the_minibatches_have_images_that_fat_leaves_early_later_and_never():
+    taken = sum(fat(4, 0.25 * EPS, **FRIENDLY).steps_taken, [])
+    assert {1, 4} < set(taken)
+
+
+def test_fat_s_tau_is_0_to_epoch_50_of_120_then_1_to_90_then_2_and_scales_with_the_run():
+    method = load("fat")(Linf(EPS), **FRIENDLY | {"dynamic_tau": True})
+    found = [method.schedule(Position(epoch, 120, 0, 1))["tau"] for epoch in range(120)]
+    assert found == [0] * 50 + [1] * 40 + [2] * 30
+    assert [method.schedule(Position(epoch, 12, 0, 1))["tau"] for epoch in range(12)] == [0] * 5 + [1] * 4 + [2] * 3
+    assert [method.schedule(Position(0, epochs, 0, 1))["tau"] for epochs in (1, 2)] == [2, 1]
+
+
+def test_fat_that_may_go_on_to_the_end_and_adds_no_noise_is_pgd():
+    effort, options = Effort(4, 0.25 * EPS), FRIENDLY | {"omega": 0.0}
+    pgd, _ = references.trained("pgd", effort, crafting_batch_norm="eval")
+    whole, _ = references.trained("fat", effort, crafting_batch_norm="eval", **options | {"tau": 4})
+    early, _ = references.trained("fat", effort, crafting_batch_norm="eval", **options)
+    assert_same_networks(whole, pgd)
+    with pytest.raises(AssertionError):
+        assert_same_networks(early, pgd)

@@ -1,6 +1,7 @@
 """Recorded minibatches, rehearsed on a CPU (tests/training/rehearsal.py): the numbers are those of step by step."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 import tiny
@@ -188,7 +189,7 @@ def test_recordings_of_past_efforts_are_not_kept(data, tmp_path):
 def test_preparing_changes_nothing_that_the_run_depends_on(data, tmp_path, method, recorder):
     trainer, _ = made(data, tmp_path, recorder, method)
     effort, minibatches = trainer.rule.effort_for(0), trainer._minibatches
-    batch = next(trainer.batches.epoch(0))
+    batch = replace(next(trainer.batches.epoch(0)), scalars=trainer._scalars())
     minibatches.prepare(batch, effort)
     minibatches.train(batch, effort, [0.1] * trainer.method.updates(effort))
     before = left(trainer)
