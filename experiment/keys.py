@@ -65,6 +65,13 @@ class Training(Keys):
             "shares of their norm (Wu et al., 2020: 0.01, or 0.005 under TRADES).",
         ),
     ] = 0
+    gradient_bits: Annotated[
+        Annotated[int, Field(ge=1, le=23)] | None,
+        Field(
+            description="Bits in which each entry of a gradient is rounded before the optimizer sees it, beside its "
+            "sign and the tensor's norm, as processes would exchange it (DAT: 7); null for the gradient itself."
+        ),
+    ] = None
     weight_averaging: Annotated[
         WeightAveraging | None,
         Field(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from training.averaging import WeightAverage
+from training.compression import compress
 from training.counts import Spent, count_passes
 from training.optimizing import InPlace
 
@@ -22,6 +23,8 @@ class Learner:
     weight_perturbation: how far each weight is moved, in shares of its tensor's norm, before `minimise` updates it
         (adversarial weight perturbation, Wu et al., 2020).
     average: of the network's weights, where one is evaluated.
+    gradient_bits: of each entry of a gradient, before the optimizer sees it, rounded with numbers of `generator`; None
+        for all.
     bf16: run the network under bfloat16 autocast (weights, losses and gradients of weights stay float32).
     """
 
@@ -34,11 +37,14 @@ class Learner:
         crafting_batch_norm="train",
         weight_perturbation=0.0,
         average: WeightAverage | None = None,
+        gradient_bits: int | None = None,
+        generator: torch.Generator | None = None,
         bf16=False,
     ):
         self.network = network
         self.optimizer = optimizer
         self.average = average
+        self._gradient_bits, self._generator = gradient_bits, generator
         self.spent = Spent()
         count_passes(network, self.spent)
         self.last_rate = 0.0  # of the last update
@@ -165,6 +171,8 @@ class Learner:
             group["lr"] = rate
             if self._momenta is not None:
                 group["momentum"] = self._momenta[self._updates_in_batch]
+        if self._gradient_bits is not None:
+            compress(self._parameters, self._gradient_bits, self._generator)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self._updates_in_batch += 1

@@ -79,6 +79,8 @@ class Trainer:
             crafting_batch_norm=training["crafting_batch_norm"],
             weight_perturbation=training["weight_perturbation"],
             average=None if averaging is None else WeightAverage(network, **averaging),
+            gradient_bits=training["gradient_bits"],
+            generator=self._noise,
             bf16=self.precision == "bf16",
         )
         self.method.extra = self.method.modules(network)

@@ -18,11 +18,12 @@ from experiment.errors import UserError
 from methods.losses import relaxed_cross_entropy
 from training import trainer
 from training.averaging import WeightAverage
+from training.compression import compressed
 from training.validation import Accuracies
 
 EFFORT = Effort(2, 0.05)
-EVERY = ("label_smoothing", "weight_perturbation", "weight_averaging")
-ALL = {"label_smoothing": 0.2, "weight_perturbation": 0.05, "weight_averaging": {"decay": 0.9}}
+EVERY = ("gradient_bits", "label_smoothing", "weight_perturbation", "weight_averaging")
+ALL = {"gradient_bits": 5, "label_smoothing": 0.2, "weight_perturbation": 0.05, "weight_averaging": {"decay": 0.9}}
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +189,27 @@ def test_the_last_checkpoint_is_the_average_too(data, tmp_path):
         assert torch.equal(value, run.learner.average.network.state_dict()[name])
 
 
+# -- compressed gradients ---------------------------------------------------------------------------------------------
+
+
+def test_a_compressed_gradient_has_few_levels_and_the_gradient_for_its_expectation():
+    gradient = torch.tensor([[0.3, -0.2, 0.0, 1.0]], dtype=torch.float64)
+    generator, levels = torch.Generator().manual_seed(0), 3
+    draws = torch.stack([compressed(gradient, 2, generator) for _ in range(20_000)])
+    shares = draws / gradient.norm() * levels
+    assert torch.equal(shares.round(), shares.round().clamp(-levels, levels))
+    torch.testing.assert_close(shares, shares.round())
+    torch.testing.assert_close(draws.mean(0), gradient, rtol=0, atol=0.01)
+    assert torch.equal(draws[0].sign() * gradient.sign() >= 0, torch.ones(1, 4).bool())
+
+
+def test_many_bits_are_the_gradient_to_rounding_and_no_gradient_stays_none():
+    generator = torch.Generator().manual_seed(0)
+    gradient = torch.randn(50, generator=generator)
+    torch.testing.assert_close(compressed(gradient, 23, generator), gradient, rtol=0, atol=1e-5)
+    assert torch.equal(compressed(torch.zeros(5), 7, generator), torch.zeros(5))
+
+
 # -- all of them -------------------------------------------------------------------------------------------------------
 
 
@@ -213,6 +235,7 @@ def test_a_killed_run_with_options_ends_with_the_same_bits(data, tmp_path, monke
 def test_an_option_changes_a_method_s_training_or_is_refused_in_a_sentence(data, tmp_path, method, option):
     facts = method_facts.of(method)
     allowed = {
+        "gradient_bits": True,
         "label_smoothing": facts.smooths_labels,
         "weight_perturbation": facts.perturbs_weights,
         "weight_averaging": not facts.averages_weights,
