@@ -25,3 +25,19 @@ def relaxed_cross_entropy(logits: Tensor, labels: Tensor, true: float | Tensor) 
 def squared_distance(one: Tensor, other: Tensor) -> Tensor:
     """||one_i - other_i||^2 summed over classes, the mean over the minibatch."""
     return (one - other).square().sum(1).mean()
+
+
+def nuclear_norm(matrix: Tensor) -> Tensor:
+    """The sum of the singular values of a matrix (R, C). Where it is 0, so is the gradient.
+
+    It is the greatest <P, matrix> of all P whose singular values are at most 1, so that its gradient is the P of the
+    greatest: the polar factor, whose singular values are 1, and 0 where the matrix's are. Newton-Schulz iterations find
+    it by products alone; a decomposition makes a GPU wait for its error code, and could not be recorded. They are in
+    float64, for each multiplies what rounding adds by 3/2: values down to float32's rounding come out as 1.
+    """
+    with torch.no_grad():
+        polar = matrix.double()
+        polar = polar / torch.linalg.vector_norm(polar).clamp_min(torch.finfo(polar.dtype).tiny)
+        for _ in range(45):  # 1.5^41 is 1 / (float32's rounding); 4 more converge
+            polar = torch.addmm(polar, polar, polar.mT @ polar, beta=1.5, alpha=-0.5)
+    return (polar.to(matrix.dtype) * matrix).sum()
