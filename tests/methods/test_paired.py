@@ -122,6 +122,21 @@ def mart(steps, step_size, beta=6.0, crafting_batch_norm="eval", label_smoothing
     return reference.train(train_minibatch)
 
 
+def backward_smoothing(steps, step_size, beta=10.0, gamma=1.0, crafting_batch_norm="eval"):
+    """Chen et al., 2022, as in jinghuichen/BackwardSmoothing."""
+    reference = PairedReference(crafting_batch_norm, trades_loss(beta))
+
+    def train_minibatch(images, labels):
+        reference.network.train(crafting_batch_norm == "train")
+        clean = reference.network(images).detach()
+        target = clean + reference.uniform_noise(clean, gamma)
+        towards = reference.climb(images, images, 1, step_size, lambda logits: -kl(target, logits))
+        attacked = reference.climb(images, towards, steps, step_size, lambda logits: kl(clean, logits))
+        reference.minimise(images, attacked, labels)
+
+    return reference.train(train_minibatch)
+
+
 CASES = {
     "trades": (trades, "trades", Effort(2, 0.04), {"beta": 6.0, "crafting_batch_norm": "eval"}),
     "trades, no step": (trades, "trades", Effort(0, 0.04), {"beta": 6.0, "crafting_batch_norm": "eval"}),
@@ -142,6 +157,14 @@ CASES = {
     "mart, labels smoothed": (
         *(mart, "mart", Effort(1, EPS)),
         {"beta": 6.0, "crafting_batch_norm": "eval", "label_smoothing": 0.3},
+    ),
+    "backward smoothing": (
+        *(backward_smoothing, "backward_smoothing", Effort(1, EPS)),
+        {"beta": 10.0, "gamma": 1.0, "crafting_batch_norm": "eval"},
+    ),
+    "backward smoothing, 2 steps, batch norm in training mode": (
+        *(backward_smoothing, "backward_smoothing", Effort(2, 0.5 * EPS)),
+        {"beta": 6.0, "gamma": 2.0, "crafting_batch_norm": "train"},
     ),
 }
 
@@ -164,6 +187,8 @@ def test_the_references_tell_the_variants_of_a_method_apart():
         (trades(2, 0.04), trades(2, 0.04, label_smoothing=0.1)),
         (mart(2, 0.04), mart(2, 0.04, beta=5.0)),
         (mart(2, 0.04), mart(2, 0.04, crafting_batch_norm="train")),
+        (backward_smoothing(1, EPS), backward_smoothing(1, EPS, gamma=2.0)),
+        (backward_smoothing(1, EPS, beta=6.0), trades(1, EPS)),
     ]:
         assert distance(one.network, other.network) > 1e-5
 
@@ -207,3 +232,27 @@ def test_mart_is_finite_where_the_network_is_certain():
         assert loss.isfinite()
         assert clean.grad.isfinite().all()
         assert attacked.grad.isfinite().all()
+
+
+@pytest.fixture
+def first_gradient(monkeypatch):
+    """The largest absolute value in the first gradient that a method takes a step along."""
+
+    def of(method, **options):
+        gradients = []
+        monkeypatch.setattr(Linf, "direction", lambda self, gradient: gradients.append(gradient) or gradient.sign())
+        trained(method, Effort(1, 0.04), beta=6.0, crafting_batch_norm="eval", **options)
+        return gradients[0].abs().max().item()
+
+    return of
+
+
+def test_trades_from_the_image_itself_has_no_gradient_to_follow(first_gradient, monkeypatch):
+    assert first_gradient("trades") > 1e-8
+    monkeypatch.setattr("methods.trades.method.gaussian", lambda _, images: torch.zeros_like(images).requires_grad_())
+    assert first_gradient("trades") < 1e-15  # of rounding
+
+
+def test_backward_smoothing_without_noise_on_the_logits_has_no_gradient_to_follow(first_gradient):
+    assert first_gradient("backward_smoothing", gamma=1.0) > 1e-8
+    assert first_gradient("backward_smoothing", gamma=0.0) < 1e-15
