@@ -1,5 +1,7 @@
 """Methods that shape a perturbation or its update by what the network makes of it, against naive references."""
 
+import copy
+
 import pytest
 import reference as references
 import torch
@@ -11,6 +13,7 @@ from reference import (
     assert_same_networks,
     clip_to_ball,
     clip_to_box,
+    cross_entropy,
     new_network,
     places,
     position,
@@ -18,7 +21,7 @@ from reference import (
 
 from experiment.effort import Effort
 from experiment.threats.linf import Linf
-from methods import Batch, Position, load
+from methods import Batch, Position, Split, load
 from training.learner import Learner
 
 pytestmark = pytest.mark.usefixtures("float64", "labels_that_are_partly_right")
@@ -178,3 +181,63 @@ def test_fat_that_may_go_on_to_the_end_and_adds_no_noise_is_pgd():
     assert_same_networks(whole, pgd)
     with pytest.raises(AssertionError):
         assert_same_networks(early, pgd)
+
+
+# -- SORA --------------------------------------------------------------------------------------------------------------
+
+
+def gradient_at(network, images, labels):
+    """Of the cross entropy for the images, in a pass that leaves the network as it is."""
+    leaf = images.clone().requires_grad_()
+    cross_entropy(copy.deepcopy(network)(leaf), labels).backward()
+    return leaf.grad
+
+
+def sora(steps, step_size):
+    """Teymourian et al., 2026, as the specification has it; theirs is one step."""
+    reference = Reference()
+    rhos, agreement = [0.99], None
+
+    def train_minibatch(images, labels):
+        nonlocal agreement
+        if agreement is not None:
+            rhos.append(0.95 * rhos[-1] + 0.05 * max(-1, min(1, agreement)))
+        length = step_size if rhos[-1] == 1 else min(1, 0.02 / (1 - rhos[-1])) * step_size
+        delta = clip_to_box(images, reference.uniform_noise(images))
+        for _ in range(steps):
+            gradient = reference.gradients(images, delta, labels)
+            u = torch.empty_like(images).uniform_(0, 1, generator=reference.noise_generator)
+            delta = clip_to_box(images, delta + length * u * gradient.sign())
+        after = gradient_at(reference.network, images + delta, labels)
+        reference.learn(images, delta, labels)
+        of_images = [(g.sign() * h).sum() / max(g.abs().sum(), 1e-12) for g, h in zip(gradient, after, strict=True)]
+        agreement = sum(of_images).item() / len(labels)
+
+    reference.train(train_minibatch).rhos = rhos
+    return reference
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_sora_is_the_paper_s_algorithm(steps):
+    effort = Effort(steps, 2 * EPS / steps)
+    reference = sora(steps, effort.step_size)
+    assert min(reference.rhos) < 0.98  # so that steps are shortened
+    assert_agrees(reference, "sora", effort, "update")
+
+
+@pytest.mark.parametrize(
+    ("rho", "share"), [(1.0, 1), (1 + 2**-52, 1), (0.98, 1), (0.5, 0.04), (0.0, 0.02), (-1.0, 0.01)]
+)
+def test_sora_s_longest_step_is_2_eps_where_rho_is_1_and_shorter_as_it_falls(monkeypatch, rho, share):
+    uniform, shown, network = torch.Tensor.uniform_, [], new_network()
+    monkeypatch.setattr(torch.Tensor, "uniform_", lambda t, *a, **k: uniform(t, *a, **k) if a else t.fill_(1))
+    images, labels = next(references.minibatches())
+    method, learner = load("sora")(Linf(EPS)), Learner(network, torch.optim.SGD(network.parameters(), lr=1.0))
+    method.begin(Split(len(images), (3, 8, 8), 10, torch.device("cpu")))
+    method.state["rho"].fill_(rho)
+    network.first_layer.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].detach()))
+    learner.begin_batch(labels, lambda update: 0.1)
+    method.train_batch(learner, Batch(images, labels, *places(0)), Effort(1, 2 * EPS))
+    start, attacked = shown
+    expected = (start + share * 2 * EPS * gradient_at(new_network(), start, labels).sign()).clamp(0, 1)
+    torch.testing.assert_close(attacked, expected, rtol=0, atol=1e-9)
