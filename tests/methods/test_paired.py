@@ -1,4 +1,4 @@
-"""TRADES and MART, whose update sees each image twice, and Backward Smoothing, TRADES from another start.
+"""TRADES, MART and DAT, whose update sees each image twice, and Backward Smoothing, TRADES from another start.
 
 The references are naive, in float64, as in test_references.py: an image at a time where that is plainer.
 """
@@ -137,6 +137,27 @@ def backward_smoothing(steps, step_size, beta=10.0, gamma=1.0, crafting_batch_no
     return reference.train(train_minibatch)
 
 
+def dat(steps, step_size, variant="pgd", crafting_batch_norm="eval"):
+    """Zhang et al., 2022, as in dat-2022/dat, where the second of pgd's two backwards is of the images."""
+    reference = PairedReference(crafting_batch_norm, lambda z, other, y: smoothed(z, y) + smoothed(other, y))
+
+    def train_pgd(images, labels):
+        start = images + reference.uniform_noise(images)
+        attacked = reference.climb(images, start, steps, step_size, lambda logits: smoothed(logits, labels))
+        reference.minimise(images, attacked, labels)
+
+    def train_fgsm(images, labels):
+        delta = reference.uniform_noise(images)
+        reference.network.train(crafting_batch_norm == "train")
+        for _ in range(steps):
+            gradient = reference.gradients(images, delta, labels, cut=True)
+            reference.seen["attack"] = (gradient.abs() * reference.network.std).sum().item()
+            delta = clip_to_ball(delta + step_size * gradient.sign())
+        reference.learn(images, clip_to_box(images, delta), labels)
+
+    return reference.train({"pgd": train_pgd, "fgsm": train_fgsm}[variant])
+
+
 CASES = {
     "trades": (trades, "trades", Effort(2, 0.04), {"beta": 6.0, "crafting_batch_norm": "eval"}),
     "trades, no step": (trades, "trades", Effort(0, 0.04), {"beta": 6.0, "crafting_batch_norm": "eval"}),
@@ -166,6 +187,9 @@ CASES = {
         *(backward_smoothing, "backward_smoothing", Effort(2, 0.5 * EPS)),
         {"beta": 6.0, "gamma": 2.0, "crafting_batch_norm": "train"},
     ),
+    "dat": (dat, "dat", Effort(2, 0.04), {"variant": "pgd", "crafting_batch_norm": "eval"}),
+    "dat, no step": (dat, "dat", Effort(0, 0.04), {"variant": "pgd", "crafting_batch_norm": "eval"}),
+    "dat by fgsm": (dat, "dat", Effort(1, 1.25 * EPS), {"variant": "fgsm", "crafting_batch_norm": "train"}),
 }
 
 
@@ -189,6 +213,7 @@ def test_the_references_tell_the_variants_of_a_method_apart():
         (mart(2, 0.04), mart(2, 0.04, crafting_batch_norm="train")),
         (backward_smoothing(1, EPS), backward_smoothing(1, EPS, gamma=2.0)),
         (backward_smoothing(1, EPS, beta=6.0), trades(1, EPS)),
+        (dat(1, EPS, crafting_batch_norm="train"), dat(1, EPS, "fgsm", "train")),
     ]:
         assert distance(one.network, other.network) > 1e-5
 
