@@ -117,6 +117,8 @@ RUNS = (
     Column("images_per_second", "images/s", "of the training split in every epoch; replays are not counted again"),
     Column("peak_memory_bytes", "bytes", "most memory while the clock ran", int),
     Column("peak_memory_of", "", "of what: the process, or PyTorch's allocations on the gpu", str),
+    Column("teacher_seconds", "s", "of `seconds`, what the variant that it learnt from took; empty for none"),
+    Column("teacher_compute", "ordinary epochs", "the same of `compute`"),
     Column("disturbed", "", "why the seconds are not those of a machine without other work; empty for nothing", str),
     Column("evaluated_epoch", "", "the epoch, from 0, whose weights were attacked", WHOLE),
     Column("hardware", "", "that trained it", str),

@@ -21,7 +21,7 @@ def reasons(suite: Suite, folder: Path) -> dict[str, str]:
     The suite's copy is there where nothing else is.
     """
     found, seen = {}, SeenWeights(folder)
-    for run in suite.runs():
+    for run in sorted(suite.runs(), key=lambda run: suite.teacher(run) is not None):
         record_of = {attack: f"{run.folder}/evaluate/{attack}.json" for attack in suite.attacks}
         whys = {
             attack: consistency.reason_to_evaluate(suite, run, attack, folder / run.folder) for attack in suite.attacks
@@ -29,6 +29,8 @@ def reasons(suite: Suite, folder: Path) -> dict[str, str]:
         training = consistency.reason_to_train(suite, run, folder / run.folder)
         if training is None:
             training = seen.damage(run.folder, again=any(whys.values()))
+        if training is None and (teacher := suite.teacher(run)) and f"{teacher.folder}/train.json" in found:
+            training = "its teacher is to be trained"
         if training is not None:
             found[f"{run.folder}/train.json"] = training
             whys = dict.fromkeys(suite.attacks, "its run is to be trained")

@@ -28,6 +28,7 @@ COST_COLUMNS = [
     *("compute", "passes", "forwards", "updates"),
 ]
 COST_COLUMNS += ["images_per_second", "peak_memory_bytes", "peak_memory_of"]
+SHARED_COSTS = ("seconds", "compute", "passes", "forwards", "updates")  # a teacher's count as its student's
 EPOCH_TYPES = columns.types(columns.EPOCHS)
 RUN_TYPES = columns.types(columns.RUNS)
 NOT_IN_CSV = ["verdicts", "packages", "evaluation_packages"]  # long, and in the records
@@ -206,8 +207,7 @@ def _row(
         **{"attack": attack, "evaluation_status": found["status"], **_steps(settings)},
         **{key: found.get(key) for key in ("images", "correct", "accuracy")},
         **{"interval_low": low, "interval_high": high, "flags": "; ".join(found["flags"])},
-        **{column: train["cost"][column] for column in COST_COLUMNS},
-        "disturbed": train["cost"]["disturbed"] or "",
+        **_cost(train),
         "evaluated_epoch": train["epochs"]["evaluated"],
         **{"hardware": train["provenance"]["hardware"]["label"], "precision": train["provenance"]["precision"]},
         **_software(train["provenance"]),
@@ -220,6 +220,16 @@ def _row(
         "data_sha256": train["data_sha256"],
         "evaluation_data_sha256": evaluation and evaluation["data_sha256"],
     }
+
+
+def _cost(train: Record) -> dict[str, Any]:
+    """What the run took, with what its teacher took where it had one, and that by itself."""
+    own, teacher = train["cost"], train["teacher"]["cost"] if "teacher" in train else None
+    found = {column: own[column] for column in COST_COLUMNS}
+    if teacher is not None:
+        found |= {column: own[column] + teacher[column] for column in SHARED_COSTS}
+    of_teacher = {f"teacher_{column}": teacher and teacher[column] for column in ("seconds", "compute")}
+    return {**found, **of_teacher, "disturbed": own["disturbed"] or (teacher and teacher["disturbed"]) or ""}
 
 
 def _steps(settings: Mapping[str, Any]) -> dict[str, float | None]:

@@ -45,6 +45,14 @@ def reason_to_train(suite: Suite, run: Run, folder: Path) -> str | None:
     stated = trained["provenance"]["sources"].get("dataset")
     if known.source is None and stated != provenance.facts_sha256(known):  # a user's own follow from images and spec
         return f"mean, std or augmentation of {run.dataset} are not those that it was trained with"
+    if (teacher := suite.teacher(run)) is not None:
+        taught = folder.parents[len(Path(run.folder).parts) - 1] / teacher.folder / "train.json"
+        try:
+            now = record.read(taught)["weights_sha256"]
+        except UserError as error:
+            return f"its teacher cannot be used: {error}"
+        if trained["teacher"]["weights_sha256"] != now:
+            return "its teacher's weights are not those that it was trained with"
     lacking = [name for name in ("epochs.csv", "model.safetensors") if not (folder / name).is_file()]
     return f"there is no {lacking[0]} beside it" if lacking else None
 
@@ -96,7 +104,10 @@ def completed_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
         "training": lambda part: Training.model_validate(part, context=context),
         "steps": lambda part: plugins.validated("steps", part, context),
     }
-    return {key: _completed(value, parts[key]) if key in parts else value for key, value in spec.items()}
+    found = {key: _completed(value, parts[key]) if key in parts else value for key, value in spec.items()}
+    if isinstance(found.get("teacher"), Mapping):
+        found["teacher"] = completed_spec(found["teacher"])
+    return found
 
 
 def completed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

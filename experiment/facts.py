@@ -40,6 +40,11 @@ def of_class(root: Path, path: Path, base: str) -> Facts:
     return found[0][1]
 
 
+def of_base(path: Path, base: str) -> dict[str, Any]:
+    """The attributes of the class `base` in `path`, which `of_class` leaves out."""
+    return next(_attributes(node) for node in _tree(path).body if isinstance(node, ast.ClassDef) and node.name == base)
+
+
 def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_bytes(), str(path.name))
 
@@ -49,14 +54,14 @@ def _derived(root: Path, path: Path, node: ast.ClassDef, base: str) -> Facts | N
     facts, derived = Facts(), False
     for parent in reversed(node.bases):
         name = ast.unparse(parent).rpartition(".")[2]
-        place = _defined(root, path, name)
         if name == base:
             derived = True
-            facts.attributes |= _attributes(place[1]) if place is not None else {}
-        elif place is not None and (inherited := _derived(root, *place, base)) is not None:
-            derived = True
-            facts.attributes |= inherited.attributes
-            facts.arguments |= inherited.arguments
+        elif (place := _defined(root, path, name)) is not None:
+            inherited = _derived(root, *place, base)
+            if inherited is not None:
+                derived = True
+                facts.attributes |= inherited.attributes
+                facts.arguments |= inherited.arguments
     if not derived:
         return None
     facts.attributes |= _attributes(node)

@@ -203,6 +203,13 @@ class Variant(Keys):
     base: Annotated[
         str | None, Field(description="Label of the variant that this one is compared with in the table of effects.")
     ] = None
+    teacher: Annotated[
+        str | None,
+        Field(
+            description="Label of the variant whose checkpoint of the same data set and seed it learns from, for a "
+            "method that needs one; what that cost is added to its own."
+        ),
+    ] = None
     steps: Annotated[
         Keys,
         Plugged("steps", "constant"),
@@ -223,6 +230,9 @@ class Variant(Keys):
         steps = value.get("steps", {})
         if isinstance(steps, Mapping):
             rule = steps.get("rule", "constant")
+            if rule in plugins.names("steps") and rule not in facts.rules:
+                known = " and ".join(facts.rules)
+                raise ValueError(f"has the rule {rule}, which means nothing for {facts.method}; it has {known} alone")
             of_rule = facts.steps.get(rule, {}) if isinstance(rule, str) else {}
             value = {**value, "steps": {"rule": rule, **of_rule, **steps}}
         options = value.get("options", {})
@@ -234,9 +244,6 @@ class Variant(Keys):
     def _steps_that_the_method_takes(self) -> "Variant":
         facts = method_facts.of(self.method)
         rule = self.steps.rule  # type: ignore[attr-defined]
-        if rule not in facts.rules:
-            known = " and ".join(facts.rules)
-            raise ValueError(f"has the rule {rule}, which means nothing for {self.method}; it has {known} alone")
         first = getattr(self.steps, "first", getattr(self.steps, "steps", None))
         if first is None:
             raise ValueError(f"has the rule {rule}, which says no `first` or `steps` for epoch 0")

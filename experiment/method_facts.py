@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from experiment import plugins, strict_yaml
 from experiment.errors import UserError, shown
-from experiment.facts import of_class
+from experiment.facts import of_base, of_class
 from experiment.fields import Keys, place, sentence
 from experiment.quantity import as_quantity
 
@@ -53,6 +53,7 @@ class Facts:
     reuses_crafting_graph: bool
     smooths_labels: bool
     perturbs_weights: bool
+    needs_teacher: bool
     averages_weights: bool
 
     @property
@@ -111,6 +112,12 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return found.st_mtime_ns, found.st_size
 
 
+@cache
+def _usual() -> dict[str, Any]:
+    """What a method is that says nothing else of itself."""
+    return of_base(plugins.ROOT / "methods" / "method.py", "Method")
+
+
 @lru_cache(maxsize=200)
 def _read(root: Path, method: str, stamps: tuple[tuple[int, int] | None, ...]) -> Facts:
     path = root / "methods" / method / "defaults.yaml"
@@ -127,7 +134,7 @@ def _read(root: Path, method: str, stamps: tuple[tuple[int, int] | None, ...]) -
         if rule not in plugins.names("steps"):
             known = ", ".join(plugins.names("steps"))
             raise UserError(f"{where}: steps has the rule {shown(rule)}, which is not known; there are {known}")
-    attributes = of_class(root, path.with_name("method.py"), "Method").attributes
+    attributes = _usual() | of_class(root, path.with_name("method.py"), "Method").attributes
     return Facts(
         method,
         defaults.steps or {},
@@ -142,5 +149,6 @@ def _read(root: Path, method: str, stamps: tuple[tuple[int, int] | None, ...]) -
         attributes["reuses_crafting_graph"],
         attributes["smooths_labels"],
         attributes["perturbs_weights"],
+        attributes["needs_teacher"],
         attributes["averages_weights"],
     )

@@ -249,7 +249,16 @@ class Suite(Keys):
         }
         if source := self.source(dataset):
             spec["augmentation"] = source.augmentation
+        if variant["teacher"] is not None:
+            teacher = next(other for other in self.resolved["variants"] if other["label"] == variant["teacher"])
+            spec["teacher"] = self._run(dataset, teacher, seed).spec
         return Run(dataset, variant["label"], seed, spec)
+
+    def teacher(self, run: Run) -> Run | None:
+        """The run that it learns from, if any."""
+        if "teacher" not in run.spec:
+            return None
+        return self.run(f"{run.dataset}/{run.spec['teacher']['variant']}/seed{run.seed}")
 
     def attack(self, label: str) -> dict[str, Any]:
         """Everything that defines an attack: its own settings, the threat model and the test images."""

@@ -39,12 +39,28 @@ def check_together(suite: "Suite") -> None:
                 f"variant {variant.label}: {variant.method} cannot train for the norm {norm}, only for "
                 f"{' and '.join(known)}"
             )
+    for variant in suite.variants:
+        _check_teacher(variant, {one.label: one for one in suite.variants})
     labels = {variant.label for variant in suite.variants}
     for variant in suite.variants:
         if variant.base is not None and (variant.base not in labels or variant.base == variant.label):
             raise UserError(
                 f"variant {variant.label}: base is {variant.base!r}; it must be the label of another variant"
             )
+
+
+def _check_teacher(variant: Variant, variants: dict[str, Variant]) -> None:
+    if not method_facts.of(variant.method).needs_teacher:
+        if variant.teacher is not None:
+            raise UserError(f"variant {variant.label}: teacher is {variant.teacher!r}, but {variant.method} has none")
+        return
+    teacher = variants.get(variant.teacher or "")
+    if teacher is None or teacher is variant:
+        raise UserError(
+            f"variant {variant.label}: teacher is {variant.teacher!r}; {variant.method} needs another variant's label"
+        )
+    if teacher.teacher is not None:
+        raise UserError(f"variant {variant.label}: its teacher, {teacher.label}, has a teacher itself; name another")
 
 
 def check_method(variant: Variant, training: Training) -> None:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiment.effort import Effort
+from experiment.models.network import Network
 from experiment.threats.threat import Threat
 from methods.batch import Batch, Position, Split
 from methods.learner import Learner
@@ -29,6 +30,7 @@ class Method:
     label_smoothing: of the protocol: the share of a target that all classes divide, in crafting as in the update.
     options: the method's own, from its defaults.yaml and the variant; a subclass has them as attributes, and may say
         of which type they are.
+    teacher: of a method that needs one, the other variant's network: frozen, in evaluation mode.
     state: tensors that live across minibatches, by name, made in `begin` or in the first and changed in place from then
         on; what is in it is checkpointed.
     """
@@ -45,11 +47,13 @@ class Method:
     rules: ClassVar[tuple[str, ...] | None] = None  # the steps rules that mean something for it; None where all do
     stays_in_ball = True
     stays_in_box = True
+    teacher: Network
     norms: ClassVar[tuple[str, ...]] = ("linf",)  # of threat models that it can train for
     reuses_crafting_graph = False  # its update goes back through the pass that crafted, whose batch norm must train
     published_batch_norm = "train"  # its mode in `learner.craft`, by the authors; "eval" is the other
     smooths_labels = True  # the protocol's label smoothing makes sense, and is in `cross_entropy`
     perturbs_weights = False  # the protocol's weight perturbation makes sense: its update is `learner.minimise`
+    needs_teacher = False  # it learns from another variant's checkpoint, `self.teacher`
     averages_weights = False  # it updates `learner.average` itself, which is evaluated
 
     def __init__(self, threat: Threat, *, label_smoothing: float = 0, **options: Any):

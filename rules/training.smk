@@ -2,9 +2,18 @@
 GPUS = workflow.global_resources["gpu"].value if "gpu" in workflow.global_resources else 0
 
 
+
+def taught_by(w):
+    """What the run learns from, where it has a teacher."""
+    teacher = suite.teacher(suite.run(f"{w.dataset}/{w.variant}/seed{w.seed}"))
+    files = ("train.json", "model.safetensors") if teacher and TRAINED.format(w=w) in TODO else ()
+    return [ancient(RESULTS / teacher.folder / file) for file in files]
+
+
 rule train:
     input:
         data=lambda w: needed(suite.data_file(w.dataset, "train"), TRAINED.format(w=w)),
+        teacher=lambda w: taught_by(w),
         outdated=lambda w: again(TRAINED.format(w=w)),
     output:
         record=update("<results>/{dataset}/{variant}/seed{seed}/train.json"),

@@ -1,5 +1,6 @@
 """A method at work, and what an observer outside its learner sees of it."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -35,10 +36,17 @@ def resolved(method, rule="constant", norm="linf"):
             "training": {"epochs": EPOCHS, "batch_size": BATCH, "lr": 0.01, "validation_images": 997},
             "evaluation": {"attacks": ["clean"]},
             "seeds": [0],
-            "variants": [{"label": "it", "method": method, "steps": {"rule": rule}}],
+            "variants": variants_of({"label": "it", "method": method, "steps": {"rule": rule}}),
         }
     )
     return next(suite.runs()).spec
+
+
+def variants_of(variant):
+    """The variant, and after it what its method learns from, if anything."""
+    if not method_facts.of(variant["method"]).needs_teacher:
+        return [variant]
+    return [{**variant, "teacher": "teacher"}, {"label": "teacher", "method": "pgd"}]
 
 
 def build_network(name="small_cnn", shape=SHAPE):
@@ -66,6 +74,8 @@ class Session:
         self.network = (network or build_network()).to(device).train()
         optimizer = torch.optim.SGD(self.network.parameters(), lr=1.0, momentum=0.9, weight_decay=5e-4)
         self.learner = Learner(self.network, optimizer, magnitude=self.rule.magnitude_of)
+        if self.method.needs_teacher:
+            self.method.teacher = copy.deepcopy(network or build_network()).to(device).eval().requires_grad_(False)
         self.method.extra = self.method.modules(self.network)
         self.method.begin(Split(MINIBATCHES * BATCH, shape, 10, torch.device(device)))
         self.position = Position(0, EPOCHS, 0, MINIBATCHES)

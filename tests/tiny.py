@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
+from session import variants_of
 
 from experiment import method_facts
 from experiment.data import prepare
@@ -37,7 +38,8 @@ def content(data_dir, method="pgd", rule="constant", options=None, **changes):
             "threat": {"eps": 0.1},
             "training": training | changes.pop("training", {}),
         },
-        **{"evaluation": {"max_test_images": 24, "attacks": ["clean", "pgd-3"]}, "seeds": [0], "variants": [variant]},
+        **{"evaluation": {"max_test_images": 24, "attacks": ["clean", "pgd-3"]}, "seeds": [0]},
+        "variants": variants_of(variant),
         **changes,
     }
 
@@ -52,11 +54,13 @@ def suite(*arguments, **changes):
 
 
 def train(suite, results):
-    """Train the suite's only run; returns the folder of its files."""
-    (run,) = suite.runs()
-    folder = Path(results) / suite.name / run.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    training_run.train(suite, run, folder)
+    """Train the suite's only run, after its teacher if it has one; returns the folder of its files."""
+    run, *teachers = suite.runs()
+    for one in (*teachers, run):
+        folder = Path(results) / suite.name / one.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        if one is run or not (folder / "train.json").exists():
+            training_run.train(suite, one, folder)
     return folder
 
 
@@ -75,6 +79,8 @@ def timeless(folder):
     measured = ("seconds", "cpu_seconds", "others_cores", "usable_cores", "cores_beside", "epoch_spread", "disturbed")
     for key in (*measured, "images_per_second", "warmup_seconds", "peak_memory_bytes", "parts"):
         del train["cost"][key]
+    for key in ("seconds", "disturbed") if "teacher" in train else ():
+        del train["teacher"]["cost"][key]
     for key in ("started", "finished"):
         del train["provenance"][key]
     rows = [line.split(",") for line in (folder / "epochs.csv").read_text().splitlines()]

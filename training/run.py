@@ -23,7 +23,7 @@ from experiment.files import open_own, write_atomically
 from experiment.lock import exclusive
 from experiment.quantity import threads
 from experiment.suite import Run, Suite
-from training import disturbance
+from training import disturbance, teacher
 from training.trainer import Trainer
 
 
@@ -67,7 +67,9 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
     dataset = suite.dataset(run.dataset)
     images, labels = suite.load_split(run.dataset, "train")
     split = train_validation_split(images, labels, training["validation_images"], training["max_train_images"])
-    resume = folder / "resume"
+    resume, taught = folder / "resume", None
+    if (of := suite.teacher(run)) is not None:
+        taught = teacher.load(of, dataset, folder.parents[len(Path(run.folder).parts) - 1] / of.folder, device)
     for unfinished in (*folder.glob(".*.tmp"), *resume.glob(".*.tmp")):
         unfinished.unlink()  # a killed process may leave one each time, as large as a checkpoint
     with open_own(folder / "train.log", "a" if resume.exists() else "w") as log:
@@ -78,6 +80,7 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
             device,
             resume,
             suite.checkpoint_seconds,
+            teacher=taught,
             log=lambda line: print(line, file=log, flush=True),
         )
         if trainer.starts_anew:
@@ -98,6 +101,7 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
             "status_reason": trainer.status_reason,
             "spec": run.spec,
             "cost": spent,
+            **({"teacher": taught.described} if taught else {}),
             "epochs": {
                 "total": training["epochs"],
                 "completed": len(trainer.rows),

@@ -24,6 +24,7 @@ from training.counts import Spent, ordinary_flops
 from training.cuda_graphs import CudaGraphs, Minibatches
 from training.epoch_rows import diverged, finite
 from training.learner import Learner
+from training.teacher import Teacher
 from training.validation import Accuracies, validate
 
 # Streams of random numbers beside those of the minibatches, whose second number is the epoch and never as high.
@@ -37,8 +38,8 @@ class Trainer:
 
     spec: a resolved run (experiment.suite.Run.spec); dataset: what is known of its images; split: (train images, train
     labels, validation images, validation labels) as uint8 and int64 tensors; resume: the folder that checkpoints go to
-    every `checkpoint_seconds`; log: called with a line of text after every epoch; recorder: given the device and the
-    generator of noise, what records minibatches (training.cuda_graphs), or None to train them step by step.
+    every `checkpoint_seconds`; log: called with a line of text after every epoch; teacher: for a method that needs one;
+    recorder: given the device and the generator of noise, what records minibatches (training.cuda_graphs), or None.
     A checkpoint that is damaged, or was made by other code or hardware or for another spec, is not gone on from.
     """
 
@@ -51,6 +52,7 @@ class Trainer:
         resume: Path,
         checkpoint_seconds: float,
         log=print,
+        teacher: Teacher | None = None,
         recorder=lambda device, generator: CudaGraphs(device, generator) if device.type == "cuda" else None,
     ):
         training, eps, seed = spec["training"], spec["threat"]["eps"], spec["seed"]
@@ -83,9 +85,10 @@ class Trainer:
             generator=self._noise,
             bf16=self.precision == "bf16",
         )
+        if teacher is not None:
+            self.method.teacher = teacher.network
         self.method.extra = self.method.modules(network)
-        shape = tuple(train_images.shape[1:])
-        self.method.begin(Split(len(train_images), shape, dataset.classes, device))
+        self.method.begin(Split(len(train_images), tuple(train_images.shape[1:]), dataset.classes, device))
         if kept := sum(tensor.nbytes for tensor in self.method.state.values()):
             log(f"the method keeps {kept / 2**20:,.0f} MiB for the training images, in memory and in checkpoints")
         self._scheduled: dict[str, Tensor] = {}  # the method's schedule, where recordings read it
@@ -96,7 +99,8 @@ class Trainer:
         self.status, self.status_epoch, self.status_reason = "ok", None, None
         self.parts, self.started = 1, provenance.now()
         self.starts_anew: str | None = None  # why, where there is a checkpoint that is not gone on from
-        self._identity = {"spec": spec, "data": dataset.sha256.get("train")}
+        taught_by = {} if teacher is None else {"teacher": teacher.described}
+        self._identity = {"spec": spec, "data": dataset.sha256.get("train")} | taught_by
         self.made_of = provenance.made_of("training", provenance.named_by_run(spec))
         self.made_of |= {"dataset": provenance.facts_sha256(dataset)}
         self._identity |= fingerprint(device, self.precision, self.made_of)
@@ -193,11 +197,10 @@ class Trainer:
         return self._scheduled
 
     def _train_batch(self, batch, effort) -> None:
-        training, schedule, updates = self.spec["training"], self._schedule, self.method.updates(effort)
+        training, schedule = self.spec["training"], self._schedule
         minibatches = training["epochs"] * len(self.batches)
         position = self._epoch * len(self.batches) + self._batch
-        share = 1 / updates if schedule.unit == "update" else 0
-        positions = [position + done * share for done in range(updates)]
+        positions = schedule.positions(position, self.method.updates(effort))
         rates = [schedule.rate(training["lr"], minibatches, place) for place in positions]
         momenta = None
         if schedule.cycles_momentum:

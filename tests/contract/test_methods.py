@@ -28,6 +28,7 @@ from session import (
     minibatches_of,
     random_minibatches,
     resolved,
+    variants_of,
 )
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -70,7 +71,7 @@ def with_option(method, key, value):
     """A suite with the method and this option."""
     return Suite.from_mapping(
         yaml.safe_load((ROOT / "configs" / "quick.yaml").read_text())
-        | {"variants": [{"label": "it", "method": method, "options": {key: value}}]}
+        | {"variants": variants_of({"label": "it", "method": method, "options": {key: value}})}
     )
 
 
@@ -173,6 +174,9 @@ def test_its_state_is_checkpointed_and_taken_up_again(method, tmp_path):
     second.method.state, noise, extra = torch.load(file, weights_only=True)
     second.threat.generator.set_state(noise)
     second.position = first.position
+    if second.method.needs_teacher:
+        whole.method.teacher = first.method.teacher  # of equal weights
+        second.method.teacher = first.method.teacher
     for pair, states in zip(second.method.extra.values(), extra, strict=True):
         for part, state in zip(filter(None, pair), states, strict=True):
             part.load_state_dict(state)

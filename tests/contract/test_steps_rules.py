@@ -12,10 +12,11 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from session import variants_of
 
 import methods
 import steps
-from experiment import plugins
+from experiment import method_facts, plugins
 from experiment.errors import UserError
 from experiment.suite import ROOT, Suite
 from steps import Statistics, StepsRule
@@ -46,7 +47,7 @@ def resolved(name, method):
             "training": {"epochs": EPOCHS, "batch_size": 64, "lr": 0.01},
             "evaluation": {"attacks": ["clean"]},
             "seeds": [0],
-            "variants": [{"label": "it", "method": method, "steps": {"rule": name}}],
+            "variants": variants_of({"label": "it", "method": method, "steps": {"rule": name}}),
         }
     )
     return suite.resolved["variants"][0]["steps"]
@@ -60,6 +61,8 @@ def rules(name):
         if plugins.parameters("steps", name).model_fields[key].annotation is bool
     ]
     for method in methods.names():
+        if name not in method_facts.of(method).rules:
+            continue
         given_ = resolved(name, method)
         for changed in [{}, *({key: not given_[key]} for key in switches)]:
             yield plugins.of_spec("steps", {**given_, **changed}, eps=EPS, epochs=EPOCHS)

@@ -18,8 +18,10 @@ BATCHES = (6, 6, 3, 6)  # images in each minibatch; the first two are of epoch 0
 IMAGES, EPOCHS = 12, 4  # of the training split, and of the run that is cut off after two of them
 
 
-def new_network():
-    network = models.build("small_cnn", classes=10, shape=(3, 8, 8), mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.3), seed=0)
+def new_network(seed=0):
+    network = models.build(
+        "small_cnn", classes=10, shape=(3, 8, 8), mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.3), seed=seed
+    )
     return network.double().train()
 
 
@@ -54,6 +56,8 @@ def trained(method, effort, magnitude=None, crafting_batch_norm="train", **optio
     optimizer = torch.optim.SGD(network.parameters(), lr=1.0, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     learner = Learner(network, optimizer, magnitude=magnitude, crafting_batch_norm=crafting_batch_norm)
     method = load(method)(Linf(EPS, torch.Generator().manual_seed(SEED)), **options)
+    if method.needs_teacher:
+        method.teacher = new_network(seed=1).eval().requires_grad_(False)
     method.extra = method.modules(network)
     method.begin(Split(IMAGES, (3, 8, 8), 10, torch.device("cpu")))
     statistics = []

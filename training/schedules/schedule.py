@@ -29,6 +29,11 @@ class Schedule(Plugin, ABC):
     def rate(self, lr: float, minibatches: int, position: float) -> float:
         """The learning rate at `position` out of `minibatches`. lr: the suite's."""
 
+    def positions(self, position: int, updates: int) -> list[float]:
+        """Where each of the updates of the minibatch at `position` is."""
+        share = 1 / updates if self.unit == "update" else 0
+        return [position + done * share for done in range(updates)]
+
     @property
     def cycles_momentum(self) -> bool:
         """Whether momentum changes over the run, and `momentum` says how."""
