@@ -3,9 +3,12 @@
 A store of perturbations is followed by slicing: `crop` and `paste` know nothing of methods/stores.py.
 """
 
+import math
+
 import pytest
 import torch
 from reference import (
+    EPOCHS,
     EPS,
     IMAGES,
     Reference,
@@ -13,6 +16,7 @@ from reference import (
     assert_same_networks,
     clip_to_ball,
     clip_to_box,
+    cross_entropy,
     minibatches,
     places,
     position,
@@ -50,6 +54,13 @@ def epoch_begins(minibatch):
     """Counted from 1, as in the authors' loops; None where the minibatch is not the first of its epoch."""
     place = position(minibatch)
     return place.epoch + 1 if place.minibatch == 0 else None
+
+
+@pytest.fixture
+def inside_the_box(monkeypatch):
+    """Images that no perturbation takes out of the box, so that it does not matter who cuts to it, and when."""
+    inside = [(EPS + (1 - 2 * EPS) * images, labels) for images, labels in minibatches()]
+    monkeypatch.setattr("reference.minibatches", lambda: inside)
 
 
 # -- ATTA -------------------------------------------------------------------------------------------------------------
@@ -154,10 +165,7 @@ def test_atas(effort, options, magnitude):
     assert len(lengths) > 5  # steps are not all at a bound
 
 
-def test_atas_in_its_warm_up_is_atta_with_one_step_of_eps_from_uniform_noise(monkeypatch):
-    """Inside the box: ATTA's start is not cut to it."""
-    inside = [(EPS + (1 - 2 * EPS) * images, labels) for images, labels in minibatches()]
-    monkeypatch.setattr("reference.minibatches", lambda: inside)
+def test_atas_in_its_warm_up_is_atta_with_one_step_of_eps_from_uniform_noise(inside_the_box, monkeypatch):
     found, _ = trained("atas", Effort(1, EPS), **ATAS | {"warmup_epochs": 4})
     monkeypatch.setattr(
         torch.Tensor, "normal_", lambda store, *_, generator: store.uniform_(-EPS, EPS, generator=generator)
@@ -176,3 +184,129 @@ def test_atas_draws_perturbations_anew_before_epochs_divisible_by_ten_but_the_la
         method.begin_epoch(None, Position(epoch - 1, epochs, 0, 2))
         seen += [epoch] * (not torch.equal(before, method.state["delta"]))
     assert seen == resets
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("atta", {"reset_every": 10}), ("atas", {"reset_every": 10, "warmup_epochs": 0, "c": 0.001, "beta": 0.5})],
+)
+def test_the_order_of_the_images_in_a_minibatch_does_not_matter(method, options, monkeypatch):
+    expected, _ = trained(method, Effort(2, 0.5 * EPS), crafting_batch_norm="eval", **options)
+    turned = [(images.flip(0), labels.flip(0)) for images, labels in minibatches()]
+    monkeypatch.setattr("reference.minibatches", lambda: turned)
+    monkeypatch.setattr("reference.places", lambda minibatch: [where.flip(-1) for where in places(minibatch)])
+    found, _ = trained(method, Effort(2, 0.5 * EPS), crafting_batch_norm="eval", **options)
+    assert_same_networks(found, expected)
+
+
+# -- TE ---------------------------------------------------------------------------------------------------------------
+
+
+def softmax(logits):
+    return logits.exp() / logits.exp().sum(1, keepdim=True)
+
+
+def te(steps, step_size, host, weight, momentum, start, full, beta, crafting_batch_norm="eval"):
+    """Dong et al., 2022, as in dongyp13/memorization-AT: PGD_TE and TRADES_TE of its loss.py."""
+    reference = Reference()
+    network, std = reference.network, reference.network.std
+    averages = {row: [0.0] * 10 for row in range(IMAGES)}
+
+    def distance(logits, rows):
+        total = 0
+        for row, probabilities in zip(rows, softmax(logits), strict=True):
+            target = [average / sum(averages[row]) for average in averages[row]]
+            total = total + sum((p - t) ** 2 for p, t in zip(probabilities, target, strict=True))
+        return total / len(rows) / 10
+
+    def divergence(clean, attacked):
+        return (softmax(clean) * (softmax(clean).log() - softmax(attacked).log())).sum() / len(clean)
+
+    def weight_in(epoch):
+        if epoch >= full * EPOCHS:
+            return weight
+        phase = 1 - (epoch - start * EPOCHS) / (full * EPOCHS - start * EPOCHS)
+        return weight * math.exp(-5 * phase * phase)
+
+    def train_minibatch(images, labels):
+        epoch, rows = position(reference.minibatch).epoch + 1, rows_of(reference.minibatch)[0].tolist()
+        begun = epoch >= start * EPOCHS
+        network.eval()
+        clean = network(images).detach()
+        if begun:
+            for row, probabilities in zip(rows, softmax(clean).tolist(), strict=True):
+                kept = averages[row]
+                averages[row] = [momentum * k + (1 - momentum) * p for k, p in zip(kept, probabilities, strict=True)]
+
+        def term(logits):
+            return weight_in(epoch) * distance(logits, rows) if begun else 0
+
+        network.train(crafting_batch_norm == "train")
+        if host == "pgd":
+            attacked = images + reference.uniform_noise(images)
+        else:
+            attacked = images + torch.empty_like(images).normal_(0, 0.001, generator=reference.noise_generator)
+        for _ in range(steps):
+            attacked = attacked.detach().requires_grad_()
+            logits = network(attacked)
+            of_host = cross_entropy(logits, labels) if host == "pgd" else beta * divergence(clean, logits)
+            (gradient,) = torch.autograd.grad(of_host + term(logits), attacked)
+            reference.seen["attack"] = (gradient * std).abs().sum().item()
+            moved = attacked.detach() + step_size * gradient.sign()
+            attacked = images + clip_to_box(images, clip_to_ball(moved - images))
+        attacked = (images + clip_to_box(images, attacked - images)).detach().requires_grad_()
+        network.train()
+        network.zero_grad()
+        if host == "trades":
+            clean = network(images)
+        reference.logits = network(attacked)
+        if host == "pgd":
+            reference.loss = cross_entropy(reference.logits, labels) + term(reference.logits)
+        else:
+            reference.loss = cross_entropy(clean, labels) + beta * divergence(clean, reference.logits) + term(clean)
+        reference.loss.backward()
+        reference.seen["update"] = (attacked.grad * std).abs().sum().item()
+        reference.note(labels)
+        reference.update()
+
+    return reference.train(train_minibatch)
+
+
+TE = {"host": "pgd", "weight": 300.0, "momentum": 0.9, "start": 0.25, "full": 0.5, "beta": 6.0}
+TE_CASES = {
+    "pgd": (2, {}),
+    "pgd, no step": (0, {}),
+    "pgd, not begun": (2, {"start": 0.75, "full": 1.0}),
+    "pgd, begun in the second epoch": (2, {"start": 0.5, "full": 0.75, "momentum": 0.5}),
+    "pgd, crafting in training mode": (2, {"crafting_batch_norm": "train"}),
+    "trades": (2, {"host": "trades"}),
+    "trades, no step": (0, {"host": "trades", "beta": 1.0}),
+    "trades, not begun": (1, {"host": "trades", "start": 0.75, "full": 1.0}),
+}
+
+
+@pytest.mark.parametrize("magnitude", [None, "update", "attack"])
+@pytest.mark.parametrize(("steps", "options"), TE_CASES.values(), ids=TE_CASES)
+def test_te(steps, options, magnitude):
+    options = TE | {"crafting_batch_norm": "eval"} | options
+    assert_agrees(te(steps, 0.04, **options), "te", Effort(steps, 0.04), magnitude, **options)
+
+
+def test_te_before_it_begins_is_pgd_crafted_in_evaluation_mode(inside_the_box):
+    expected, _ = trained("pgd", Effort(2, 0.04), crafting_batch_norm="eval")
+    found, _ = trained("te", Effort(2, 0.04), crafting_batch_norm="eval", **TE | {"start": 0.75, "full": 1.0})
+    assert_same_networks(found, expected)
+
+
+@pytest.mark.parametrize("epochs", [20, 100, 200])
+def test_the_weight_of_te_grows_from_epoch_90_to_epoch_150_of_200(epochs):
+    """Counted from 1, as in the authors' loop."""
+    method = methods.load("te")(Linf(EPS), **TE | {"start": 0.45, "full": 0.75})
+    weights = [method.schedule(Position(epoch - 1, epochs, 0, 2))["weight"] for epoch in range(1, epochs + 1)]
+    begun = [method.schedule(Position(epoch - 1, epochs, 0, 2))["begun"] for epoch in range(1, epochs + 1)]
+    start, full = 90 * epochs // 200, 150 * epochs // 200
+    assert begun == [0.0] * (start - 1) + [1.0] * (epochs - start + 1)
+    assert weights[: start - 1] == [0.0] * (start - 1)
+    assert weights[start - 1] == pytest.approx(300 * math.exp(-5))
+    assert weights[(start + full) // 2 - 1] == pytest.approx(300 * math.exp(-5 / 4))
+    assert weights[full - 1 :] == [300.0] * (epochs - full + 1)
