@@ -169,7 +169,7 @@ def matches(suite: Suite, runs: pd.DataFrame, published: pd.DataFrame, sources: 
     for identity, ours in by_variant(suite, runs):
         there = published[alike & (published["dataset"] == identity.dataset)]
         variant = variants[identity.variant]
-        names = counterpart(variant, threat["eps"]) if len(there) else None
+        names = counterpart(variant, threat["eps"]) if len(there) and not variant["network"] else None
         if names is not None and ours["accuracy"].notna().any():
             found = there[(there["method"] == names[0]) & (there["steps_rule"] == names[1])]
             for _, rows in found.groupby(run, sort=False, dropna=False):

@@ -216,6 +216,9 @@ class Variant(Keys):
         Field(description="The steps rule and its parameters; what is not said comes from the method's defaults.yaml."),
     ] = Field(default={}, validate_default=True)
     options: Annotated[dict[str, Any], Field(description="The method's own options, as in its defaults.yaml.")] = {}
+    network: Annotated[
+        dict[str, Any], Field(description="Keys of `network` that differ for this variant; captions name them.")
+    ] = {}
     training: Annotated[
         dict[str, Any], Field(description="Keys of `training` that differ for this variant; captions name them.")
     ] = {}

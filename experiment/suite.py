@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from experiment import data, method_facts, strict_yaml
+from experiment import data, method_facts, models, plugins, strict_yaml
 from experiment.data_sources.source import DataSource
 from experiment.datasets.dataset import Dataset
 from experiment.errors import UserError, shown
@@ -174,7 +174,9 @@ class Suite(Keys):
                 dumped["crafting_batch_norm"] = method_facts.of(variant.method).published_batch_norm
                 differing.add("crafting_batch_norm")
             own = {key: value for key, value in dumped.items() if key in differing}
-            variants.append(variant.model_copy(update={"training": own}))
+            network = self._network(variant, datasets).model_dump(mode="json")
+            other = {key: value for key, value in network.items() if key in variant.network}
+            variants.append(variant.model_copy(update={"training": own, "network": other}))
         return self.model_copy(update={"variants": variants})
 
     def _overridden(self, variant: Variant, where: str) -> Training:
@@ -188,6 +190,20 @@ class Suite(Keys):
             return Training.model_validate(content, context={"eps": self._eps})
         except ValidationError as error:
             raise sentence(error, lambda loc: place(loc, where)) from None
+
+    def _network(self, variant: Variant, datasets: list[Dataset]) -> Keys:
+        """The network of one variant, which takes the images of all data sets."""
+        usual = self.network.model_dump()
+        same = variant.network.get("name", usual["name"]) == usual["name"]
+        try:
+            network = plugins.validated("network", {**(usual if same else {}), **variant.network}, {})
+        except ValidationError as error:
+            raise sentence(error, lambda loc: place(loc, f"variant {variant.label}: network")) from None
+        except ValueError as error:
+            raise UserError(f"variant {variant.label}: network {error}") from None
+        for dataset in datasets:
+            models.check_shape(network.model_dump()["name"], dataset.shape)
+        return network
 
     @property
     def _eps(self) -> float:
@@ -243,7 +259,7 @@ class Suite(Keys):
             "method": variant["method"],
             "steps": variant["steps"],
             "options": variant["options"],
-            "network": self.resolved["network"],
+            "network": self._network_of(variant),
             "threat": self.resolved["threat"],
             "training": {**self.resolved["training"], **variant["training"]},
         }
@@ -253,6 +269,12 @@ class Suite(Keys):
             teacher = next(other for other in self.resolved["variants"] if other["label"] == variant["teacher"])
             spec["teacher"] = self._run(dataset, teacher, seed).spec
         return Run(dataset, variant["label"], seed, spec)
+
+    def _network_of(self, variant: Mapping[str, Any]) -> dict[str, Any]:
+        usual, own = self.resolved["network"], variant["network"]
+        if own.get("name", usual["name"]) == usual["name"]:
+            return {**usual, **own}
+        return plugins.validated("network", own, {}).model_dump(mode="json")
 
     def teacher(self, run: Run) -> Run | None:
         """The run that it learns from, if any."""

@@ -17,6 +17,7 @@ NOTHING = "–"
 MARK = "†"  # beside seconds of which all were disturbed
 SPREAD = f"Mean ± sample standard deviation over seeds, {NOTHING} where there is none."
 CHECKPOINTS = {"best": "the epoch of best PGD accuracy on the validation split", "last": "the last epoch"}
+OWN_UNITS = "Compute is in ordinary epochs of each variant's own network."
 OPEN_THREADS = "The suite leaves the number of CPU threads open; trained with another, weights differ."
 PUBLISHED_MPLUS = {"deat", "pgd"}  # methods under which M+ has been published, of those the suite has
 
@@ -56,10 +57,12 @@ def describe_protocol(suite: Suite, runs: pd.DataFrame, datasets: Sequence[str] 
     training, threat = suite.training, suite.threat
     norm = {"linf": "L-inf", "l2": "L2"}.get(threat.norm, threat.norm)
     seeds = suite.seeds
-    overrides = [
-        f"{variant.label} has {', '.join(f'{key} {value}' for key, value in variant.training.items())}"
-        for variant in suite.variants
-        if variant.training
+    overrides: dict[str, list[str]] = {}
+    for variant in suite.variants:
+        if own := {**variant.network, **variant.training}:
+            overrides.setdefault(", ".join(f"{key} {value}" for key, value in own.items()), []).append(variant.label)
+    departures = [
+        f"{', '.join(labels)} {'has' if len(labels) == 1 else 'have'} {what}" for what, labels in overrides.items()
     ]
     mplus = dict.fromkeys(v.method for v in suite.variants if is_mplus(v))
     own = [method for method in mplus if method not in PUBLISHED_MPLUS]
@@ -69,7 +72,8 @@ def describe_protocol(suite: Suite, runs: pd.DataFrame, datasets: Sequence[str] 
         f"Network: {describe_network(suite)}.",
         f"{norm} ball of eps = {format_eps(threat.eps)}.",
         f"{training.epochs} epochs, batches of {training.batch_size}, evaluated at {CHECKPOINTS[training.checkpoint]}.",
-        *([f"Departures: {'; '.join(overrides)}."] if overrides else []),
+        *([OWN_UNITS] if any(set(variant.network) - {"activation"} for variant in suite.variants) else []),
+        *([f"Departures: {'; '.join(departures)}."] if departures else []),
         f"{len(seeds)} seed{'s' * (len(seeds) > 1)} ({', '.join(map(str, seeds))}).",
         f"Trained on {' and '.join(trained)}.",
         *([OPEN_THREADS] if suite.threads is None and any(" thread" in label for label in trained) else []),

@@ -69,7 +69,8 @@ def train(suite: Suite, run: Run, folder: Path) -> str:
     split = train_validation_split(images, labels, training["validation_images"], training["max_train_images"])
     resume, taught = folder / "resume", None
     if (of := suite.teacher(run)) is not None:
-        taught = teacher.load(of, dataset, folder.parents[len(Path(run.folder).parts) - 1] / of.folder, device)
+        beside = folder.parents[len(Path(run.folder).parts) - 1] / of.folder
+        taught = teacher.load(of, dataset, beside, run, device)
     for unfinished in (*folder.glob(".*.tmp"), *resume.glob(".*.tmp")):
         unfinished.unlink()  # a killed process may leave one each time, as large as a checkpoint
     with open_own(folder / "train.log", "a" if resume.exists() else "w") as log:

@@ -11,22 +11,27 @@ from experiment.datasets.dataset import Dataset
 from experiment.errors import UserError
 from experiment.models.network import Network
 from experiment.suite import Run
+from training.counts import ordinary_flops
 
 COSTS = ("seconds", "compute", "passes", "forwards", "updates", "disturbed")
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """network: frozen, in evaluation mode; described: variant, weights_sha256 and cost, as in a student's record."""
+    """network: frozen, in evaluation mode; described: variant, weights_sha256 and cost, as in a student's record.
+
+    Its compute is in ordinary epochs of the student's network.
+    """
 
     network: Network
     described: dict[str, Any]
 
 
-def load(run: Run, dataset: Dataset, folder: Path, device: torch.device) -> Teacher:
-    """The teacher that training `run` left in `folder`.
+def load(run: Run, dataset: Dataset, folder: Path, student: Run, device: torch.device) -> Teacher:
+    """The teacher that training `run` left in `folder`. student: the run that is to learn from it.
 
-    Raises UserError where it was not trained yet, or diverged, or its weights are not those that its record names.
+    Raises UserError where it was not trained yet, or diverged, or has other features, or weights that its record does
+    not name.
     """
     if not (folder / "train.json").exists():
         raise UserError(f"its teacher {run.folder} is not trained; train that first (snakemake does)")
@@ -34,7 +39,13 @@ def load(run: Run, dataset: Dataset, folder: Path, device: torch.device) -> Teac
     if trained["status"] == "diverged":
         raise UserError(f"its teacher {run.folder} diverged, so that nothing is to be learnt from it; name another")
     network = models.of_run(run.spec, dataset)
+    taught = models.of_run(student.spec, dataset)
+    of_teacher, own = network.classifier.in_features, taught.classifier.in_features
+    if of_teacher != own:
+        raise UserError(f"its teacher {run.folder} has {of_teacher} features and it has {own}; they must be as many")
     network.load_state_dict(weights.load(folder / "model.safetensors", trained["weights_sha256"]))
     network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
     cost = {key: trained["cost"][key] for key in COSTS}
+    images = torch.zeros(2, *dataset.shape)  # batch norm takes no fewer
+    cost["compute"] *= ordinary_flops(models.of_run(run.spec, dataset), images) / ordinary_flops(taught, images)
     return Teacher(network, {"variant": run.variant, "weights_sha256": trained["weights_sha256"], "cost": cost})

@@ -426,3 +426,30 @@ def test_the_margin_of_equivalence_is_a_point_unless_said_and_touches_neither_ru
 def test_a_margin_that_is_no_number_of_points_is_refused(margin):
     with pytest.raises(UserError, match="evaluation.equivalence_margin"):
         Suite.from_mapping(changed("evaluation", {"attacks": ["clean"], "equivalence_margin": margin}))
+
+
+def test_a_variant_may_have_another_network_or_other_keys_of_the_suite_s():
+    own = {"label": "it", "method": "pgd", "network": {"activation": "silu"}}
+    other = {"label": "other", "method": "pgd", "network": {"name": "preact_resnet18", "width": 4}}
+    suite = Suite.from_mapping(changed("variants", [{"label": "usual", "method": "pgd"}, own, other]))
+    usual, silu, resnet = (run.spec["network"] for run in list(suite.runs())[:3])
+    assert silu == {**usual, "activation": "silu"} != usual
+    assert (resnet["name"], resnet["width"], resnet["activation"]) == ("preact_resnet18", 4, "relu")
+    assert suite.resolved["variants"][1]["network"] == {"activation": "silu"}
+
+
+@pytest.mark.fault("input")
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        ({"activation": "cubic"}, "variant it: network.activation is 'cubic'"),
+        ({"name": "huge"}, "variant it: network has the network 'huge', which is not known"),
+        ({"depth": 3}, "variant it: network"),
+        ({"name": "vgg16_bn"}, "vgg16_bn needs images of 32x32 pixels or more"),
+    ],
+)
+def test_a_network_of_a_variant_that_will_not_do_is_refused_in_a_sentence(network, said):
+    with pytest.raises(UserError) as caught:
+        Suite.from_mapping(changed("variants", [{"label": "it", "method": "pgd", "network": network}]))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -79,6 +79,25 @@ def test_what_the_teacher_cost_is_beside_the_student_s_and_in_total(data, tmp_pa
     assert rows.loc["teacher", "teacher_compute"].isna().all()
 
 
+def test_a_teacher_may_be_another_network_whose_compute_is_converted_and_whose_features_are_as_many(data, tmp_path):
+    content = tiny.content(data, "rrm")
+    student, teacher = content["variants"]
+    teacher["network"] = {"width": 8}
+    with pytest.raises(
+        UserError, match="its teacher digits/teacher/seed0 has 128 features and it has 256; they must be"
+    ):
+        tiny.train(Suite.from_mapping(content), tmp_path / "other")
+    teacher["network"] = {"activation": "silu"}
+    suite = Suite.from_mapping(content)
+    found = tiny.record(tiny.train(suite, tmp_path / "same"))
+    own = tiny.record(folder_of(tmp_path / "same", suite, "teacher"))
+    assert found["teacher"]["cost"]["compute"] == own["cost"]["compute"]  # as many operations
+    assert own["spec"]["network"] == {**found["spec"]["network"], "activation": "silu"}
+    small = Suite.from_mapping(content | {"network": {"name": "small_cnn", "width": 8}})
+    run, of_teacher = small.runs()
+    assert of_teacher.spec["network"]["width"] == run.spec["network"]["width"] == 8
+
+
 def test_a_student_is_trained_again_where_its_teacher_is_another(data, tmp_path):
     suite = tiny.suite(data, "rrm")
     folder = tiny.train(suite, tmp_path)
