@@ -52,6 +52,18 @@ class Learner(Protocol):
     def moved(self, direction: Sequence[Tensor], scale: float) -> AbstractContextManager[None]:
         """The weights `scale` times `direction` further while it lasts, and as they were to the bit afterwards."""
 
+    def try_update(self, loss: Tensor, delta: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """dloss/ddelta, and what an update by the same backward would add to each weight, in their order.
+
+        Weights and optimizer are as before afterwards; it is no update, and is not counted as one.
+        """
+
+    def move(self, direction: Sequence[Tensor], shares: Sequence[float]) -> None:
+        """Move each weight for good along its direction, by that share of its norm (0: it stays), in their order.
+
+        Only for methods whose authors change weights beside the optimizer, whose momentum does not see it.
+        """
+
     def minimise(self, objective: Callable[[], tuple[Tensor, Tensor]]) -> None:
         """One weight update on what `objective` makes of the network as it is then: the loss, and its pass's logits.
 

@@ -82,12 +82,19 @@ class Session:
         self.updates = 0
         self.counts = dict.fromkeys(["forwards", "backwards"], 0)
         self.shown = []  # to the network, since the minibatch began
+        self.learner.try_update = self._try_update
         optimizer.register_step_post_hook(lambda *_: self._count_update())
         self.network.first_layer.register_forward_pre_hook(lambda _, inputs: self.shown.append(inputs[0].detach()))
         self.network.classifier.register_forward_hook(self._count_images)
 
     def _count_update(self):
         self.updates += 1
+
+    def _try_update(self, loss, delta):
+        made = self.updates
+        tried = Learner.try_update(self.learner, loss, delta)
+        self.updates = made  # the optimizer's step is taken back
+        return tried
 
     def _count_images(self, module, inputs, output):
         self.counts["forwards"] += len(output)

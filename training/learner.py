@@ -164,19 +164,34 @@ class Learner:
 
     def update(self, lr_scale: float = 1) -> None:
         """One step of the optimizer with the accumulated gradients, at `lr_scale` times the scheduled rate."""
-        rate = self.last_rate = self._learning_rate(self._updates_in_batch) * lr_scale
-        if self._rates is not None:
-            rate = self._rates[self._updates_in_batch] * lr_scale
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-            if self._momenta is not None:
-                group["momentum"] = self._momenta[self._updates_in_batch]
-        if self._gradient_bits is not None:
-            compress(self._parameters, self._gradient_bits, self._generator)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.last_rate = self._step(lr_scale)
         self._updates_in_batch += 1
         self.spent.updates += 1
+
+    def try_update(self, loss: Tensor, delta: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """dloss/ddelta, and what an update by the same backward would add to each weight; it is taken back."""
+        *gradients, gradient = self.backward(loss, [*self._parameters, delta])
+        if self._magnitude_of == "attack":
+            self._gradient = gradient
+        before = [weight.detach().clone() for weight in self._parameters]
+        kept = {of: {name: value.clone() for name, value in own.items()} for of, own in self.optimizer.state.items()}
+        for weight, of_weight in zip(self._parameters, gradients, strict=True):
+            weight.grad = of_weight
+        self._step(lr_scale=1)
+        steps = [weight.detach() - old for weight, old in zip(self._parameters, before, strict=True)]
+        with torch.no_grad():
+            for weight, old in zip(self._parameters, before, strict=True):
+                weight.copy_(old)
+            for of, own in self.optimizer.state.items():
+                for name, value in own.items():  # what PyTorch's own optimizers make in their first step begins at 0
+                    value.copy_(kept[of][name]) if of in kept else value.zero_()
+        return gradient, steps
+
+    def move(self, direction: Sequence[Tensor], shares: Sequence[float]) -> None:
+        """Move each weight for good along its direction, by that share of its norm."""
+        with torch.no_grad():
+            for weight, step in self._by_norm(direction, shares):
+                weight.add_(step)
 
     def weight_gradients(self, loss: Tensor) -> list[Tensor]:
         """dloss/dweights, in the order of the network's parameters."""
@@ -206,11 +221,29 @@ class Learner:
         gradients = self.weight_gradients(objective()[0])
         for buffer, kept in zip(buffers, before, strict=True):
             buffer.copy_(kept)
-        moved = [(weight, up) for weight, up in zip(self._parameters, gradients, strict=True) if weight.dim() > 1]
+        return self._by_norm(gradients, [self._weight_perturbation * (up.dim() > 1) for up in gradients])
+
+    def _by_norm(self, direction: Sequence[Tensor], shares: Sequence[float]) -> list[tuple[nn.Parameter, Tensor]]:
+        """The weights whose share is not 0, each with the step along its direction that is that share of its norm."""
         return [
-            (weight, up * (self._weight_perturbation * weight.detach().norm() / (up.norm() + 1e-20)))
-            for weight, up in moved
+            (weight, along * (share * weight.detach().norm() / (along.norm() + 1e-20)))
+            for weight, along, share in zip(self._parameters, direction, shares, strict=True)
+            if share
         ]
+
+    def _step(self, lr_scale: float) -> float:
+        """One step of the optimizer at `lr_scale` times the next update's rate, which is returned."""
+        number = self._learning_rate(self._updates_in_batch) * lr_scale
+        rate = number if self._rates is None else self._rates[self._updates_in_batch] * lr_scale
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+            if self._momenta is not None:
+                group["momentum"] = self._momenta[self._updates_in_batch]
+        if self._gradient_bits is not None:
+            compress(self._parameters, self._gradient_bits, self._generator)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return number
 
     def backward(
         self, loss: Tensor, inputs: list[Tensor], keep: bool = False, create_graph: bool = False

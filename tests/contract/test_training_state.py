@@ -1,4 +1,4 @@
-"""What a method may change, and how: the network by the optimizer alone, and its own state in place."""
+"""What a method may change, and how: the network by the optimizer or the learner's `move`, its own state in place."""
 
 import pytest
 import torch
@@ -8,10 +8,15 @@ from methods import Method
 
 
 class CollapseDetector:
-    """Raises when the network or its momentum changes while neither the optimizer nor a batch norm is at work."""
+    """Raises when the network or its momentum changes while neither the optimizer nor a batch norm is at work.
+
+    Nor the learner moves weights because it is told to; an update that it tries must leave all as it was.
+    """
 
     def __init__(self, session: Session):
         self._network, self._optimizer = session.network, session.learner.optimizer
+        session.learner.move = self._moving(session.learner.move)
+        session.learner.try_update = self._trying(session.learner.try_update)
         self._optimizer.register_step_pre_hook(lambda *_: self.look())
         self._optimizer.register_step_post_hook(lambda *_: self._note())
         for layer in self._network.modules():
@@ -26,6 +31,24 @@ class CollapseDetector:
                 f"train_batch changes {name} outside the optimizer; let learner.descend or learner.update change the "
                 "network, which count it"
             )
+
+    def _moving(self, move):
+        def moving(direction, shares):
+            self.look()
+            move(direction, shares)
+            self._note()
+
+        return moving
+
+    def _trying(self, try_update):
+        def trying(loss, delta):
+            before = self._seen
+            tried = try_update(loss, delta)
+            self._seen = before
+            self.look()
+            return tried
+
+        return trying
 
     def _note(self):
         self._seen = {name: value.clone() for name, value in self._values()}
@@ -139,6 +162,27 @@ def session_with(breach, *, first: bool):
 def test_a_network_that_is_changed_outside_the_optimizer_would_be_noticed(breach, first):
     with pytest.raises(AssertionError, match="outside the optimizer; let learner.descend or learner.update change"):
         assert_the_optimizer_alone_changes_the_network(session_with(breach, first=first))
+
+
+def test_weights_that_the_learner_moves_or_an_update_that_it_tries_pass():
+    def allowed(learner, method):
+        images, labels = next(random_minibatches())
+        delta = torch.zeros_like(images).requires_grad_()
+        _, changes = learner.try_update(torch.nn.functional.cross_entropy(learner(images + delta), labels), delta)
+        learner.move(changes, [0.1] * len(changes))
+
+    assert_the_optimizer_alone_changes_the_network(session_with(allowed, first=True))
+
+
+def test_an_update_that_is_tried_and_not_taken_back_would_be_noticed():
+    def untaken(learner, method):
+        images, labels = next(random_minibatches())
+        learner.try_update(images, labels)
+
+    session = session_with(untaken, first=True)
+    session.learner.try_update = lambda *_: weights_multiplied(session.learner, None)
+    with pytest.raises(AssertionError, match="outside the optimizer"):
+        assert_the_optimizer_alone_changes_the_network(session)
 
 
 @pytest.mark.parametrize("first", [True, False])

@@ -1,6 +1,7 @@
 """Methods that shape a perturbation or its update by what the network makes of it, against naive references."""
 
 import copy
+import math
 
 import pytest
 import reference as references
@@ -241,3 +242,73 @@ def test_sora_s_longest_step_is_2_eps_where_rho_is_1_and_shorter_as_it_falls(mon
     start, attacked = shown
     expected = (start + share * 2 * EPS * gradient_at(new_network(), start, labels).sign()).clamp(0, 1)
     torch.testing.assert_close(attacked, expected, rtol=0, atol=1e-9)
+
+
+# -- LAP ---------------------------------------------------------------------------------------------------------------
+
+LAYERS = ["first_layer.1.weight", "body.2.weight", "body.5.weight", "classifier.weight"]
+
+
+def lap(steps, step_size, host, beta, gamma, crafting_batch_norm="train"):
+    """Lin et al., 2024, as in tmllab/2024_ICML_LAP: a real step of SGD, of which weights and velocity are put back."""
+    reference = Reference()
+    network, radius = reference.network, {"fgsm": 0, "fast": EPS, "n_fgsm": 2 * EPS}[host]
+
+    def train_minibatch(images, labels):
+        delta = clip_to_box(images, reference.uniform_noise(images, radius) if radius else torch.zeros_like(images))
+        network.train(crafting_batch_norm == "train")
+        moved = {}
+        for step in range(steps):
+            gradient = reference.gradients(images, delta, labels)
+            if step == 0:
+                old = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+                velocity = dict(reference.velocity)
+                reference.update()
+                reference.velocity, reference.updates = velocity, 0
+                for layer, name in enumerate(LAYERS, 1):
+                    change = network.get_parameter(name).detach() - old[name]
+                    along = old[name].norm() / (change.norm() + 1e-20) * change
+                    moved[name] = (1 - (math.log(layer) / math.log(len(LAYERS))) ** gamma) * beta * along
+                network.load_state_dict(old, strict=False)
+            delta = delta + step_size * gradient.sign()
+            delta = clip_to_box(images, delta if host == "n_fgsm" else clip_to_ball(delta))
+        with torch.no_grad():
+            for name, step in moved.items():
+                network.get_parameter(name).add_(step)
+        reference.learn(images, delta, labels)
+
+    return reference.train(train_minibatch)
+
+
+@pytest.mark.parametrize("crafting_batch_norm", ["train", "eval"])
+@pytest.mark.parametrize(
+    ("steps", "options"),
+    [
+        (1, {"host": "n_fgsm", "beta": 0.01, "gamma": 0.3}),
+        (1, {"host": "fast", "beta": 0.02, "gamma": 1.0}),
+        (1, {"host": "fgsm", "beta": 0.03, "gamma": 0.3}),
+        (2, {"host": "fast", "beta": 0.03, "gamma": 0.3}),
+        (0, {"host": "n_fgsm", "beta": 0.03, "gamma": 0.3}),
+    ],
+)
+def test_lap_is_the_paper_s_algorithm(steps, options, crafting_batch_norm):
+    options, effort = {**options, "crafting_batch_norm": crafting_batch_norm}, Effort(steps, EPS)
+    assert_agrees(lap(steps, EPS, **options), "lap", effort, "update", **options)
+
+
+@pytest.mark.parametrize(("host", "given"), [("n_fgsm", {"noise": 2.0}), ("fast", {"start": "random"})])
+def test_lap_that_moves_nothing_is_its_host(host, given):
+    effort = Effort(1, EPS)
+    expected, _ = references.trained(host, effort, **given)
+    for still in ({"beta": 0.0, "gamma": 0.3}, {"beta": 0.1, "gamma": 0.0}):
+        assert_same_networks(references.trained("lap", effort, host=host, **still)[0], expected)
+    with pytest.raises(AssertionError):
+        assert_same_networks(references.trained("lap", effort, host=host, beta=0.1, gamma=0.3)[0], expected)
+
+
+def test_lap_s_first_layer_moves_by_beta_the_last_by_nothing_and_its_layers_are_weights_of_more_dimensions():
+    method = load("lap")(Linf(EPS), host="fast", beta=0.5, gamma=2.0)
+    vector, matrix = torch.zeros(3), torch.zeros(3, 3)
+    found = method.shares([matrix, vector, matrix, vector, matrix, matrix, vector])
+    expected = [0.5, 0, 0.5 * (1 - 0.25), 0, 0.5 * (1 - (math.log(3) / math.log(4)) ** 2), 0, 0]
+    assert found == pytest.approx(expected)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from experiment import models
+from training import adamw, sgd
 from training.counts import Spent
 from training.learner import Learner
 
@@ -123,6 +124,73 @@ def test_an_update_may_scale_its_rate_and_a_new_minibatch_starts_anew():
     logits = learner(IMAGES)
     learner.descend(F.cross_entropy(logits, LABELS), logits)
     assert learner.last_rate == 0.3
+
+
+def trained_once(net, optimizer):
+    learner = Learner(net, optimizer)
+    learner.begin_batch(LABELS, lambda update: 0.1)
+    logits = learner(IMAGES)
+    learner.descend(F.cross_entropy(logits, LABELS), logits)
+    return learner
+
+
+@pytest.mark.parametrize("trained_before", [True, False])
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda weights: torch.optim.SGD(weights, lr=1.0, momentum=0.9, weight_decay=5e-4),
+        lambda weights: sgd.SGD(weights, lr=1.0, momentum=0.9, weight_decay=5e-4),
+        lambda weights: adamw.AdamW(weights, lr=1.0, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.01),
+    ],
+)
+def test_an_update_that_is_tried_says_what_one_would_change_and_changes_nothing(build, trained_before):
+    net, at = network(), delta()
+    learner = trained_once(net, build(net.parameters())) if trained_before else Learner(net, build(net.parameters()))
+    twin = copy.deepcopy(net)
+    other = Learner(twin, build(twin.parameters()))
+    other.optimizer.load_state_dict(copy.deepcopy(learner.optimizer.state_dict()))
+    for one in (learner, other):
+        one.begin_batch(LABELS, lambda update: 0.1 / (update + 1))
+    loss = F.cross_entropy(learner(IMAGES + at), LABELS)
+    before, spent = copy.deepcopy(net.state_dict()), Spent(**learner.spent.as_dict())
+    gradient, changes = learner.try_update(loss, at)
+    assert_equal_tensors(net.state_dict(), before)
+    assert set(gradients(net).values()) == {None}
+    assert learner.spent.since(spent) == Spent(backwards=len(IMAGES))
+    twin_at, old = delta(), [weight.detach().clone() for weight in twin.parameters()]
+    logits = other(IMAGES + twin_at)
+    assert torch.equal(gradient, other.descend(F.cross_entropy(logits, LABELS), logits, twin_at))
+    for change, weight, was in zip(changes, twin.parameters(), old, strict=True):
+        assert torch.equal(change, weight.detach() - was)
+        assert change.any()
+    logits = learner(IMAGES + at)
+    learner.descend(F.cross_entropy(logits, LABELS), logits)  # goes on as if none had been tried
+    assert learner.last_rate == 0.1
+    for weight, expected in zip(net.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(weight, expected)
+
+
+def test_an_update_that_is_tried_is_measured_as_an_attack():
+    net, at = network(), delta()
+    expected = naive_magnitude(net, IMAGES + at)
+    learner = learner_of(net, magnitude="attack")
+    learner.try_update(F.cross_entropy(learner(IMAGES + at), LABELS), at)
+    logits = learner(IMAGES)
+    learner.descend(F.cross_entropy(logits, LABELS), logits)
+    assert learner.batch_statistics()[2].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_weights_are_moved_by_shares_of_their_norms():
+    net = network()
+    learner, before = learner_of(net), [weight.detach().clone() for weight in net.parameters()]
+    direction = [torch.randn_like(weight) for weight in before]
+    shares = [0.5 / (1 + n) if n % 3 else 0 for n in range(len(before))]
+    learner.move([*direction[:-1], torch.zeros_like(before[-1])], shares)
+    for weight, was, along, share in zip(list(net.parameters())[:-1], before, direction, shares, strict=False):
+        torch.testing.assert_close(weight.detach(), was + share * was.norm() * along / along.norm())
+        assert share or torch.equal(weight, was)
+    assert torch.equal(list(net.parameters())[-1], before[-1])  # in no direction
+    assert learner.spent.updates == 0
 
 
 def test_passes_count_the_images_that_go_through_the_whole_network():
