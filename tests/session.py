@@ -79,7 +79,7 @@ class Session:
         self.method.extra = self.method.modules(self.network)
         self.method.begin(Split(MINIBATCHES * BATCH, shape, 10, torch.device(device)))
         self.position = Position(0, EPOCHS, 0, MINIBATCHES)
-        self.updates = 0
+        self.updates, self.rate = 0, 0.01
         self.counts = dict.fromkeys(["forwards", "backwards"], 0)
         self.shown = []  # to the network, since the minibatch began
         self.learner.try_update = self._try_update
@@ -116,7 +116,7 @@ class Session:
             self.method.begin_epoch(self.learner, self.position)
         self.method.before_batch(self.learner, batch, self.position)
         self.shown.clear()
-        self.learner.begin_batch(labels, lambda update: 0.01)
+        self.learner.begin_batch(labels, lambda update: self.rate)
         self.method.train_batch(self.learner, batch, effort)
         done = self.position.epoch * MINIBATCHES + self.position.minibatch + 1
         self.position = Position(done // MINIBATCHES, EPOCHS, done % MINIBATCHES, MINIBATCHES)
