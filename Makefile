@@ -11,7 +11,7 @@ cifar10: env
 	$(BIN)/snakemake --configfile configs/cifar10_cpu.yaml
 
 test: env
-	$(BIN)/python -m pytest -m 'fast or slow or workflow'
+	$(BIN)/python -m pytest -n 2 -m 'fast or slow or workflow'
 
 lint: env
 	$(BIN)/ruff check --quiet
