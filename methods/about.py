@@ -31,7 +31,10 @@ class About(Keys):
     year: Count
     paper: Annotated[
         str,
-        Field(pattern=r"^https://(arxiv\.org/abs/\d{4}\.\d{4,5}|doi\.org/10\.\S+|openreview\.net/forum\?id=\S+)$"),
+        Field(
+            pattern=r"^https://(arxiv\.org/abs/\d{4}\.\d{4,5}|doi\.org/10\.\S+|openreview\.net/forum\?id=\S+|"
+            r"openaccess\.thecvf\.com/content/\S+)$"
+        ),
     ]
     summary: Annotated[str, Field(description="One sentence.")]
     code: Annotated[str, Field(description="The authors' code that it follows, as owner/name or owner/name@commit.")]

@@ -317,7 +317,10 @@ def test_its_defaults_hold_every_parameter_of_every_steps_rule_that_has_no_defau
 def test_its_readme_names_its_source_and_explains_its_defaults(method):
     text = (ROOT / "methods" / method / "README.md").read_text()
     assert about.of(method).paper in text
-    assert re.search(r"arxiv\.org/abs/\d{4}\.\d{4,5}|doi\.org/10\.\d+|openreview\.net/forum\?id=\w+", text)
+    places = (
+        r"arxiv\.org/abs/\d{4}\.\d{4,5}|doi\.org/10\.\d+|openreview\.net/forum\?id=\w+|openaccess\.thecvf\.com/content"
+    )
+    assert re.search(places, text)
     defaults = method_facts.of(method)
     for name in [*defaults.steps, *defaults.options]:
         assert re.search(rf"^[|-].*`{name}`", text, re.MULTILINE), f"no row of a table and no item of a list on {name}"
