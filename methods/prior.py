@@ -28,7 +28,7 @@ class Prior(Method):
             further = learner.input_gradient(loss, delta)
             delta = self.threat.ascend(batch.images, delta, further, effort.step_size)
         loss, after = self.loss(learner, batch, start, before, delta)
-        learner.descend(loss, after)
+        self.update(learner, loss, after, start)
         self.keep(batch, effort, start, gradient, delta)
 
     def start(self, batch: Batch) -> Tensor:
@@ -47,6 +47,10 @@ class Prior(Method):
         before: logits of the images with `start`, whose graph is kept.
         """
         raise NotImplementedError
+
+    def update(self, learner: Learner, loss: Tensor, after: Tensor, start: Tensor) -> None:
+        """The weight update."""
+        learner.descend(loss, after)
 
     def keep(self, batch: Batch, effort: Effort, start: Tensor, gradient: Tensor, delta: Tensor) -> None:
         """Leave what later minibatches start from. gradient: of the crafting loss at `start`."""

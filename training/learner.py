@@ -72,6 +72,7 @@ class Learner:
         """
         self._labels, self._learning_rate, self._rates, self._momenta = labels, learning_rate, rates, momenta
         self._updates_in_batch = 0
+        self._crafted = False  # whether a backward made a perturbation and nothing else
         self.forget()
 
     def forget(self) -> None:
@@ -122,7 +123,7 @@ class Learner:
         """dloss/ddelta, and no weight gradients: a third of the cost saved."""
         (gradient,) = self.backward(loss, [delta], keep, create_graph)
         if self._magnitude_of == "attack" and not self._partial:
-            self._gradient = gradient
+            self._gradient, self._crafted = gradient, True
         return gradient
 
     def minimise(self, objective: Callable[[], tuple[Tensor, Tensor]]) -> None:
@@ -150,7 +151,7 @@ class Learner:
         """
         weights = self._first_parameters if self._partial else self._parameters
         measured = not self._partial and (
-            self._magnitude_of == "update" or (self._magnitude_of == "attack" and wrt is not None)
+            self._magnitude_of == "update" or (self._magnitude_of == "attack" and wrt is not None and not self._crafted)
         )
         others = ([] if wrt is None else [wrt]) + ([self._input] if measured else [])
         gradients = self.backward(loss, weights + others)
