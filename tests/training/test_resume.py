@@ -27,6 +27,7 @@ from training.trainer import Trainer
 
 OPTIONS = {method: [{}] for method in methods.names()}
 OPTIONS["fast"].append({"start": "previous"})  # which carries its perturbation, as Free does
+OPTIONS["uap"].append({"universal": "cluster"})  # which trains a module of its own
 VARIANTS = [
     (method, rule, option)
     for method in OPTIONS
