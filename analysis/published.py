@@ -37,6 +37,11 @@ PARAMETERS = {
     ("fast", "constant"): {"step_size": 1.25},
     ("n_fgsm", "constant"): {"step_size": 1.0, "noise": 2.0},
     ("yopo", "constant"): {"step_size": 0.25},
+    ("trades", "constant"): {"step_size": 0.25, "beta": 6.0},
+    ("trades", "mplus-2021"): {"step_size": 0.25, "gamma": 1.01, "beta": 6.0},
+    ("mart", "constant"): {"step_size": 0.25, "beta": 6.0},
+    ("mart", "mplus-2021"): {"step_size": 0.25, "gamma": 1.01, "beta": 6.0},
+    ("grad_align", "constant"): {"step_size": 1.25},
     ("deat", "mplus-2021"): {"step_size": 1.25, "gamma": 1.01},
     ("deat", "mplus"): {"step_size": 1.25, "gamma": 1.01},
 }
@@ -46,6 +51,7 @@ PHRASES = {
     "total": "steps of {} eps in all",
     "gamma": "gamma {}",
     "noise": "noise {} eps",
+    "beta": "beta {}",
 }
 
 
@@ -142,6 +148,12 @@ def counterpart(variant: Mapping[str, Any], eps: float) -> tuple[str, str] | Non
             return "fgsm-rs", "constant"
         case "n_fgsm", "constant" if steps["steps"] == 1:
             return "n-fgsm", "constant"
+        case ("trades" | "mart") as method, "constant" if steps["steps"] == 10:
+            return method, "constant"
+        case ("trades" | "mart") as method, "mplus-2021" if steps["host"] and grows == (0, 10):
+            return method, "mplus-2021"
+        case "grad_align", "constant" if steps["steps"] == 1:
+            return "gradalign", "constant"
         case "yopo", "constant":
             return f"yopo-{steps['steps']}-{options['inner_steps']}", "constant"
         case "deat", "mplus-2021" if not steps["host"] and grows == (1, 8):
@@ -210,7 +222,7 @@ def _parameters(variant: Mapping[str, Any], eps: float, notes: list[str]) -> Ite
     for key, value in theirs.items():
         found = ours[key] / eps if key in ("step_size", "total") else ours[key]
         if not math.isclose(found, value, rel_tol=1e-6):
-            yield f"{PHRASES[key].format(f'{found:g}')}, there {value:g}{' eps' * (key != 'gamma')}"
+            yield f"{PHRASES[key].format(f'{found:g}')}, there {value:g}{' eps' * ('eps' in PHRASES[key])}"
 
 
 def _same_keys(ours: Any, theirs: Any) -> Any:
