@@ -1,0 +1,93 @@
+"""FGSM and methods that change little of it: the gradient that a step goes up, its length, or the loss of the update.
+
+The references are naive, in float64, as in test_references.py: an image at a time where that is plainer.
+"""
+
+import pytest
+import torch
+from reference import (
+    EPS,
+    SEED,
+    Reference,
+    assert_agrees,
+    clip_to_ball,
+    clip_to_box,
+    minibatches,
+    new_network,
+    places,
+)
+
+from experiment.effort import Effort
+from experiment.threats.linf import Linf
+from methods import Batch, load
+from training.learner import Learner
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def perturbed(name, effort, **options):
+    """The method's perturbation of the first minibatch, for the untrained network."""
+    network = new_network()
+    learner = Learner(network, torch.optim.SGD(network.parameters(), lr=1.0))
+    images, labels = next(minibatches())
+    method = load(name)(Linf(EPS, torch.Generator().manual_seed(SEED)), **options)
+    learner.begin_batch(labels, lambda update: 0.1)
+    return method.perturbation(learner, Batch(images, labels, *places(0)), effort).detach()
+
+
+def crafted(reference, images, labels, delta, steps, move, crafting_batch_norm):
+    """`delta` after the steps, each `move(delta, gradient)`."""
+    reference.network.train(crafting_batch_norm == "train")
+    for _ in range(steps):
+        reference.observe(images + delta, labels, "attack")
+        delta = move(delta, reference.gradients(images, delta, labels))
+    return delta
+
+
+def distance(one, other):
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return max((a - b).abs().max().item() for a, b in pairs)
+
+
+# -- the references ---------------------------------------------------------------------------------------------------
+
+
+def fgsm(steps, step_size, crafting_batch_norm="train"):
+    """Goodfellow et al., 2015, as the start `zero` of locuslab/fast_adversarial; theirs is one step."""
+    reference = Reference()
+
+    def train_minibatch(images, labels):
+        def move(delta, gradient):
+            return clip_to_box(images, clip_to_ball(delta + step_size * gradient.sign()))
+
+        delta = crafted(reference, images, labels, torch.zeros_like(images), steps, move, crafting_batch_norm)
+        reference.learn(images, delta, labels)
+
+    return reference.train(train_minibatch)
+
+
+# -- the comparisons --------------------------------------------------------------------------------------------------
+
+EVAL = {"crafting_batch_norm": "eval"}
+CASES = {
+    "fgsm": (fgsm, Effort(1, EPS), {}),
+    "fgsm, clean": (fgsm, Effort(0, EPS), {}),
+    "fgsm, 2 steps, batch norm in evaluation mode": (fgsm, Effort(2, 0.6 * EPS), EVAL),
+}
+
+
+@pytest.mark.parametrize("magnitude", [None, "update", "attack"])
+@pytest.mark.parametrize(("reference", "effort", "options"), CASES.values(), ids=CASES)
+def test_it_trains_as_the_paper_s_algorithm(reference, effort, options, magnitude):
+    expected = reference(effort.steps, effort.step_size, **options)
+    assert_agrees(expected, reference.__name__, effort, magnitude, **options)
+
+
+# -- where a method is another one ------------------------------------------------------------------------------------
+
+
+def test_fgsm_is_fast_from_zero_and_n_fgsm_without_noise():
+    expected = perturbed("fgsm", Effort(1, EPS))
+    assert expected.any()
+    assert torch.equal(perturbed("fast", Effort(1, 1.25 * EPS), start="zero"), expected)
+    assert torch.equal(perturbed("n_fgsm", Effort(1, EPS), noise=0.0), expected)
