@@ -66,6 +66,23 @@ def fgsm(steps, step_size, crafting_batch_norm="train"):
     return reference.train(train_minibatch)
 
 
+def zero_grad(steps, step_size, quantile=0.35, crafting_batch_norm="train"):
+    """Golgooni et al., 2021, as in rohban-lab/catastrophic_overfitting."""
+    reference = Reference()
+
+    def train_minibatch(images, labels):
+        def move(delta, gradient):
+            for one in gradient:
+                one[one.abs() < torch.quantile(one.abs().flatten(), quantile)] = 0
+            return clip_to_box(images, clip_to_ball(delta + step_size * gradient.sign()))
+
+        start = clip_to_box(images, reference.uniform_noise(images))
+        delta = crafted(reference, images, labels, start, steps, move, crafting_batch_norm)
+        reference.learn(images, delta, labels)
+
+    return reference.train(train_minibatch)
+
+
 # -- the comparisons --------------------------------------------------------------------------------------------------
 
 EVAL = {"crafting_batch_norm": "eval"}
@@ -73,6 +90,10 @@ CASES = {
     "fgsm": (fgsm, Effort(1, EPS), {}),
     "fgsm, clean": (fgsm, Effort(0, EPS), {}),
     "fgsm, 2 steps, batch norm in evaluation mode": (fgsm, Effort(2, 0.6 * EPS), EVAL),
+    "zero_grad": (zero_grad, Effort(1, 2 * EPS), {"quantile": 0.35}),
+    "zero_grad, all but the largest": (zero_grad, Effort(1, 2 * EPS), {"quantile": 1.0}),
+    "zero_grad, noise": (zero_grad, Effort(0, 2 * EPS), {"quantile": 0.35}),
+    "zero_grad, 2 steps, batch norm in evaluation mode": (zero_grad, Effort(2, EPS), EVAL | {"quantile": 0.7}),
 }
 
 
@@ -83,6 +104,14 @@ def test_it_trains_as_the_paper_s_algorithm(reference, effort, options, magnitud
     assert_agrees(expected, reference.__name__, effort, magnitude, **options)
 
 
+def test_the_references_tell_the_variants_of_a_method_apart():
+    for one, other in [
+        (zero_grad(1, 2 * EPS, 0.35), zero_grad(1, 2 * EPS, 0.45)),
+        (zero_grad(2, EPS), zero_grad(2, EPS, **EVAL)),
+    ]:
+        assert distance(one.network, other.network) > 1e-5
+
+
 # -- where a method is another one ------------------------------------------------------------------------------------
 
 
@@ -91,3 +120,20 @@ def test_fgsm_is_fast_from_zero_and_n_fgsm_without_noise():
     assert expected.any()
     assert torch.equal(perturbed("fast", Effort(1, 1.25 * EPS), start="zero"), expected)
     assert torch.equal(perturbed("n_fgsm", Effort(1, EPS), noise=0.0), expected)
+
+
+def test_zero_grad_that_leaves_no_pixel_is_fgsm_rs():
+    expected = perturbed("fast", Effort(1, 2 * EPS), start="random")
+    assert torch.equal(perturbed("zero_grad", Effort(1, 2 * EPS), quantile=0.0), expected)
+    assert not torch.equal(perturbed("zero_grad", Effort(1, 2 * EPS), quantile=0.35), expected)
+
+
+@pytest.mark.parametrize("quantile", [0.0, 0.05, 0.35, 0.5, 0.7, 0.99, 1.0])
+def test_zero_grad_leaves_what_is_strictly_below_the_quantile_ties_included(quantile):
+    method = load("zero_grad")(None, quantile=quantile)
+    generator = torch.Generator().manual_seed(0)
+    distinct = torch.randn(5, 1, 3, 7, generator=generator)
+    for gradient in (distinct, (2 * distinct).round(), torch.zeros(5, 1, 3, 7)):  # 0.05 and its multiples: exact ranks
+        for one, found in zip(gradient, method.without_small(gradient), strict=True):
+            kept = one.abs() >= torch.quantile(one.abs().flatten(), quantile)
+            assert torch.equal(found, torch.where(kept, one, 0))
