@@ -83,6 +83,27 @@ def zero_grad(steps, step_size, quantile=0.35, crafting_batch_norm="train"):
     return reference.train(train_minibatch)
 
 
+def multi_grad(steps, step_size, samples=3, crafting_batch_norm="train"):
+    """Golgooni et al., 2021, as in rohban-lab/catastrophic_overfitting; theirs is one step."""
+    reference = Reference()
+
+    def train_minibatch(images, labels):
+        delta = torch.zeros_like(images)
+        reference.network.train(crafting_batch_norm == "train")
+        for _ in range(steps):
+            signs = []
+            for _ in range(samples):
+                point = clip_to_box(images, clip_to_ball(delta + reference.uniform_noise(images)))
+                reference.observe(images + point, labels, "attack")
+                signs.append(reference.gradients(images, point, labels).sign())
+            up = torch.stack([sign > 0 for sign in signs]).all(0)
+            down = torch.stack([sign < 0 for sign in signs]).all(0)
+            delta = clip_to_box(images, clip_to_ball(delta + step_size * (up.double() - down.double())))
+        reference.learn(images, delta, labels)
+
+    return reference.train(train_minibatch)
+
+
 # -- the comparisons --------------------------------------------------------------------------------------------------
 
 EVAL = {"crafting_batch_norm": "eval"}
@@ -94,6 +115,8 @@ CASES = {
     "zero_grad, all but the largest": (zero_grad, Effort(1, 2 * EPS), {"quantile": 1.0}),
     "zero_grad, noise": (zero_grad, Effort(0, 2 * EPS), {"quantile": 0.35}),
     "zero_grad, 2 steps, batch norm in evaluation mode": (zero_grad, Effort(2, EPS), EVAL | {"quantile": 0.7}),
+    "multi_grad": (multi_grad, Effort(1, 2 * EPS), {"samples": 3}),
+    "multi_grad, 2 steps, batch norm in evaluation mode": (multi_grad, Effort(2, 0.6 * EPS), EVAL | {"samples": 2}),
 }
 
 
@@ -108,6 +131,7 @@ def test_the_references_tell_the_variants_of_a_method_apart():
     for one, other in [
         (zero_grad(1, 2 * EPS, 0.35), zero_grad(1, 2 * EPS, 0.45)),
         (zero_grad(2, EPS), zero_grad(2, EPS, **EVAL)),
+        (multi_grad(1, 2 * EPS, 3), multi_grad(1, 2 * EPS, 2)),
     ]:
         assert distance(one.network, other.network) > 1e-5
 
@@ -137,3 +161,19 @@ def test_zero_grad_leaves_what_is_strictly_below_the_quantile_ties_included(quan
         for one, found in zip(gradient, method.without_small(gradient), strict=True):
             kept = one.abs() >= torch.quantile(one.abs().flatten(), quantile)
             assert torch.equal(found, torch.where(kept, one, 0))
+
+
+def test_multi_grad_of_one_sample_is_a_step_from_zero_along_the_gradient_at_noise():
+    images, _ = next(minibatches())
+    fast = perturbed("fast", Effort(1, 2 * EPS), start="random")
+    noise = perturbed("fast", Effort(0, EPS), start="random")
+    expected = clip_to_box(images, EPS * (fast - noise).sign())  # to which side of the noise FGSM-RS has gone
+    found = perturbed("multi_grad", Effort(1, 2 * EPS), samples=1)
+    moved = fast != noise  # the noise may lie where the box ends
+    assert moved.double().mean() > 0.8
+    assert torch.allclose(found[moved], expected[moved], rtol=0, atol=1e-15)
+
+
+def test_multi_grad_moves_fewer_pixels_the_more_gradients_are_asked():
+    moved = [(perturbed("multi_grad", Effort(1, EPS), samples=n) != 0).double().mean() for n in (1, 3, 20)]
+    assert 1 > moved[0] > moved[1] > moved[2] > 0
