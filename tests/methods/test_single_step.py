@@ -3,6 +3,8 @@
 The references are naive, in float64, as in test_references.py: an image at a time where that is plainer.
 """
 
+import copy
+
 import pytest
 import torch
 from reference import (
@@ -12,9 +14,11 @@ from reference import (
     assert_agrees,
     clip_to_ball,
     clip_to_box,
+    cross_entropy,
     minibatches,
     new_network,
     places,
+    trained,
 )
 
 from experiment.effort import Effort
@@ -104,6 +108,59 @@ def multi_grad(steps, step_size, samples=3, crafting_batch_norm="train"):
     return reference.train(train_minibatch)
 
 
+AAER = {"host": "fast", "lambda1": 1.0, "lambda2": 2.5, "lambda3": 1.5, "ce_gradient": False}
+N_AAER = AAER | {"host": "n_fgsm"}
+
+
+def aaer_loss(at_start, logits, labels, lambda1, lambda2, lambda3, ce_gradient):
+    """Of one minibatch; images one by one, and a branch where the paper's algorithm has one."""
+    losses = [cross_entropy(one[None], labels[i : i + 1]) for i, one in enumerate(logits)]
+    loss = sum(losses) / len(labels)
+    if at_start is None:
+        return loss
+    drops = [cross_entropy(one[None], labels[i : i + 1]) - losses[i] for i, one in enumerate(at_start)]
+    moved = [((one - other) ** 2).sum() for one, other in zip(at_start, logits, strict=True)]
+    abnormal = [i for i, drop in enumerate(drops) if drop > 0]
+    normal = [i for i, drop in enumerate(drops) if drop <= 0]
+    if not abnormal or not normal:
+        return loss
+    drop = sum(drops[i] for i in abnormal) / len(abnormal)
+    further = sum(moved[i] for i in abnormal) / len(abnormal) - (sum(moved[i] for i in normal) / len(normal)).item()
+    value = lambda2 * (drop if ce_gradient else drop.item()) + lambda3 * max(further, 0)
+    return loss + lambda1 * len(abnormal) / len(labels) * value
+
+
+def aaer(steps, step_size, host, crafting_batch_norm="train", **weights):
+    """Lin et al., 2023, as in tmllab/2023_NeurIPS_AAER; theirs is one step."""
+    reference = Reference()
+
+    def train_minibatch(images, labels):
+        seen = []
+
+        def move(delta, gradient):
+            seen.append(reference.logits.detach())
+            delta = delta + step_size * gradient.sign()
+            return clip_to_box(images, clip_to_ball(delta) if host == "fast" else delta)
+
+        start = clip_to_box(images, reference.uniform_noise(images, EPS if host == "fast" else 2 * EPS))
+        delta = crafted(reference, images, labels, start, steps, move, crafting_batch_norm)
+        at_start = seen[0] if seen else None
+        reference.network.train()
+        observer = copy.deepcopy(reference.network)
+        shown = observer.first_layer[0](images + delta).detach().requires_grad_()  # normalised
+        logits = observer.rest(observer.first_layer[1](shown))
+        aaer_loss(at_start, logits, labels, **weights).backward()
+        reference.seen["update"] = shown.grad.abs().sum().item()
+        reference.network.zero_grad()
+        reference.logits = reference.network(images + delta)
+        reference.loss = aaer_loss(at_start, reference.logits, labels, **weights)
+        reference.loss.backward()
+        reference.note(labels)
+        reference.update()
+
+    return reference.train(train_minibatch)
+
+
 # -- the comparisons --------------------------------------------------------------------------------------------------
 
 EVAL = {"crafting_batch_norm": "eval"}
@@ -117,6 +174,13 @@ CASES = {
     "zero_grad, 2 steps, batch norm in evaluation mode": (zero_grad, Effort(2, EPS), EVAL | {"quantile": 0.7}),
     "multi_grad": (multi_grad, Effort(1, 2 * EPS), {"samples": 3}),
     "multi_grad, 2 steps, batch norm in evaluation mode": (multi_grad, Effort(2, 0.6 * EPS), EVAL | {"samples": 2}),
+    "aaer": (aaer, Effort(1, 1.25 * EPS), AAER),
+    "aaer, noise": (aaer, Effort(0, 1.25 * EPS), AAER),
+    # Abnormal images of a network as new as this: short steps in evaluation mode, or steps that go much too far.
+    "aaer, some images abnormal": (aaer, Effort(1, 0.1 * EPS), EVAL | AAER),
+    "aaer on N-FGSM, some images abnormal": (aaer, Effort(1, 10 * EPS), N_AAER),
+    "aaer on N-FGSM": (aaer, Effort(1, EPS), N_AAER | {"lambda2": 1.5, "lambda3": 0.15}),
+    "aaer, the losses' gradient, 2 steps": (aaer, Effort(2, EPS), EVAL | AAER | {"ce_gradient": True}),
 }
 
 
@@ -132,6 +196,10 @@ def test_the_references_tell_the_variants_of_a_method_apart():
         (zero_grad(1, 2 * EPS, 0.35), zero_grad(1, 2 * EPS, 0.45)),
         (zero_grad(2, EPS), zero_grad(2, EPS, **EVAL)),
         (multi_grad(1, 2 * EPS, 3), multi_grad(1, 2 * EPS, 2)),
+        (aaer(1, EPS, **AAER), aaer(1, EPS, **N_AAER)),
+        (aaer(1, 0.1 * EPS, **EVAL, **AAER), aaer(1, 0.1 * EPS, **EVAL, **AAER | {"lambda3": 0.0})),
+        (aaer(1, 10 * EPS, **N_AAER), aaer(1, 10 * EPS, **N_AAER | {"lambda3": 0.0})),
+        (aaer(1, EPS, **EVAL, **AAER), aaer(1, EPS, **EVAL, **AAER | {"ce_gradient": True})),
     ]:
         assert distance(one.network, other.network) > 1e-5
 
@@ -177,3 +245,35 @@ def test_multi_grad_of_one_sample_is_a_step_from_zero_along_the_gradient_at_nois
 def test_multi_grad_moves_fewer_pixels_the_more_gradients_are_asked():
     moved = [(perturbed("multi_grad", Effort(1, EPS), samples=n) != 0).double().mean() for n in (1, 3, 20)]
     assert 1 > moved[0] > moved[1] > moved[2] > 0
+
+
+@pytest.mark.parametrize(
+    ("host", "step", "options"), [("fast", 1.25, {"start": "random"}), ("n_fgsm", 1, {"noise": 2.0})]
+)
+def test_aaer_without_its_regulariser_is_its_host(host, step, options):
+    mine = AAER | {"host": host, "lambda1": 0.0}
+    network, statistics = trained("aaer", Effort(1, step * EPS), "update", **EVAL, **mine)
+    expected, expected_statistics = trained(host, Effort(1, step * EPS), "update", **EVAL, **options)
+    assert distance(network, expected) < 1e-12
+    assert statistics == [pytest.approx(row, rel=1e-12) for row in expected_statistics]
+    assert load("aaer")(Linf(EPS), **mine).stays_in_ball == load(host).stays_in_ball
+
+
+@pytest.mark.parametrize("ce_gradient", [False, True])
+@pytest.mark.parametrize("further", [False, True])
+@pytest.mark.parametrize("abnormal", range(7))
+def test_aaer_s_loss_is_the_paper_s_however_many_images_are_abnormal(abnormal, further, ce_gradient):
+    """further: whether the logits of abnormal images move further than those of the others."""
+    weights = {"lambda1": 0.7, "lambda2": 2.5, "lambda3": 1.5, "ce_gradient": ce_gradient}
+    at_start, labels = torch.randn(6, 10, generator=torch.Generator().manual_seed(0)), torch.arange(6)
+    toward_label = torch.where(torch.arange(6) < abnormal, 3.0 if further else 0.1, -1.0)
+    logits = (at_start + toward_label[:, None] * torch.eye(6, 10)).requires_grad_()
+    method = load("aaer")(Linf(EPS), host="fast", **weights)
+    losses = method.cross_entropy(logits, labels, reduction="none")
+    loss = losses.mean() + 0.7 * method.regulariser(at_start, logits, labels, losses)
+    expected = aaer_loss(at_start, logits, labels, **weights)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    without = aaer_loss(at_start, logits, labels, **weights | {"lambda3": 0.0})
+    assert (expected.item() != without.item()) == (further and 0 < abnormal < 6)
+    (found,), (wanted,) = torch.autograd.grad(loss, logits), torch.autograd.grad(expected, logits)
+    assert torch.allclose(found, wanted, rtol=0, atol=1e-12)
