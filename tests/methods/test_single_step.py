@@ -108,6 +108,24 @@ def multi_grad(steps, step_size, samples=3, crafting_batch_norm="train"):
     return reference.train(train_minibatch)
 
 
+def lp_fgsm(steps, step_size, p=32.0, crafting_batch_norm="train"):
+    """Mehouachi and Jabari, 2025, as in submit-papersAnon/Lp-FGSM without noise; theirs is one step."""
+    reference, q = Reference(), p / (p - 1)
+
+    def train_minibatch(images, labels):
+        def move(delta, gradient):
+            moved = delta.clone()
+            for i, one in enumerate(gradient):
+                norm = (one.abs() ** q).sum() ** (1 / q)
+                moved[i] += step_size * one.sign() * (one.abs() / norm) ** (q - 1)
+            return clip_to_ball(moved)
+
+        delta = crafted(reference, images, labels, torch.zeros_like(images), steps, move, crafting_batch_norm)
+        reference.learn(images, delta, labels)
+
+    return reference.train(train_minibatch)
+
+
 AAER = {"host": "fast", "lambda1": 1.0, "lambda2": 2.5, "lambda3": 1.5, "ce_gradient": False}
 N_AAER = AAER | {"host": "n_fgsm"}
 
@@ -181,6 +199,9 @@ CASES = {
     "aaer on N-FGSM, some images abnormal": (aaer, Effort(1, 10 * EPS), N_AAER),
     "aaer on N-FGSM": (aaer, Effort(1, EPS), N_AAER | {"lambda2": 1.5, "lambda3": 0.15}),
     "aaer, the losses' gradient, 2 steps": (aaer, Effort(2, EPS), EVAL | AAER | {"ce_gradient": True}),
+    "lp_fgsm": (lp_fgsm, Effort(1, EPS), {"p": 32.0}),
+    "lp_fgsm, clean": (lp_fgsm, Effort(0, EPS), {"p": 32.0}),
+    "lp_fgsm, 2 steps, batch norm in evaluation mode": (lp_fgsm, Effort(2, 0.8 * EPS), EVAL | {"p": 4.0}),
 }
 
 
@@ -196,6 +217,7 @@ def test_the_references_tell_the_variants_of_a_method_apart():
         (zero_grad(1, 2 * EPS, 0.35), zero_grad(1, 2 * EPS, 0.45)),
         (zero_grad(2, EPS), zero_grad(2, EPS, **EVAL)),
         (multi_grad(1, 2 * EPS, 3), multi_grad(1, 2 * EPS, 2)),
+        (lp_fgsm(1, EPS, 32.0), lp_fgsm(1, EPS, 16.0)),
         (aaer(1, EPS, **AAER), aaer(1, EPS, **N_AAER)),
         (aaer(1, 0.1 * EPS, **EVAL, **AAER), aaer(1, 0.1 * EPS, **EVAL, **AAER | {"lambda3": 0.0})),
         (aaer(1, 10 * EPS, **N_AAER), aaer(1, 10 * EPS, **N_AAER | {"lambda3": 0.0})),
@@ -277,3 +299,28 @@ def test_aaer_s_loss_is_the_paper_s_however_many_images_are_abnormal(abnormal, f
     assert (expected.item() != without.item()) == (further and 0 < abnormal < 6)
     (found,), (wanted,) = torch.autograd.grad(loss, logits), torch.autograd.grad(expected, logits)
     assert torch.allclose(found, wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("p", [2.0, 8.0, 32.0])
+def test_lp_fgsm_s_perturbations_have_the_length_eps_in_their_norm(p):
+    found = perturbed("lp_fgsm", Effort(1, EPS), p=p).flatten(1)
+    assert found.norm(p, dim=1).tolist() == pytest.approx([EPS] * len(found), rel=1e-9)
+    assert found.abs().max() < EPS
+
+
+def test_lp_fgsm_lies_between_the_gradient_and_fgsm_without_the_box():
+    images, labels = next(minibatches())
+    reference = Reference()
+    gradient = reference.gradients(images, torch.zeros_like(images), labels)
+    shortened = EPS * gradient / gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    assert torch.allclose(perturbed("lp_fgsm", Effort(1, EPS), p=2.0), shortened, rtol=0, atol=1e-12)
+    unboxed = perturbed("lp_fgsm", Effort(1, EPS), p=1e12)
+    assert torch.allclose(unboxed, EPS * gradient.sign(), rtol=0, atol=1e-9)
+    assert torch.allclose(clip_to_box(images, unboxed), perturbed("fgsm", Effort(1, EPS)), rtol=0, atol=1e-9)
+
+
+def test_lp_fgsm_takes_no_step_without_a_gradient_and_a_whole_one_with_a_tiny_one():
+    method = load("lp_fgsm")(None, p=32.0)
+    gradient = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(method.steepest(torch.zeros_like(gradient)), torch.zeros_like(gradient))
+    assert torch.allclose(method.steepest(1e-300 * gradient), method.steepest(gradient), rtol=1e-9, atol=0)
