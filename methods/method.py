@@ -78,7 +78,7 @@ class Method:
 
     # What few methods need. Hooks run outside the recording and inside the clock, and what they execute is counted.
 
-    def modules(self, network: nn.Module) -> dict[str, tuple[nn.Module, torch.optim.Optimizer | None]]:
+    def modules(self, network: Network) -> dict[str, tuple[nn.Module, torch.optim.Optimizer | None]]:
         """Further networks by name, on `network`'s device, each with what trains it, or None where nothing does.
 
         They are made once, are `self.extra` from then on, and are checkpointed.
