@@ -257,6 +257,37 @@ class RefuseToLook(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+class RefuseToCopy(TorchFunctionMode):
+    """Raises when a tensor is made of Python's numbers: they would be copied to a GPU, which cannot be recorded."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function.__name__ in ("tensor", "new_tensor", "as_tensor", "from_numpy"):
+            raise AssertionError(
+                f"train_batch makes a tensor of numbers ({function.__name__}); torch.full, zeros and "
+                "arange make theirs on the device"
+            )
+        return function(*args, **(kwargs or {}))
+
+
+@every_method
+def test_it_makes_its_tensors_on_the_device(method):
+    session = Session(method)
+    one, two = minibatches_of(session)
+    session.train(*one)  # what is made in the first minibatch is not recorded
+    session.learner.begin_batch(two[1], lambda update: 0.01)
+    batch = session.batch(*two[:2])
+    with RefuseToCopy() if session.method.capturable else contextlib.nullcontext():
+        session.method.train_batch(session.learner, batch, two[2])
+
+
+@pytest.mark.parametrize(
+    "make", [lambda t: torch.tensor(1.0), lambda t: torch.as_tensor(1.0), lambda t: t.new_tensor([1.0])]
+)
+def test_a_copy_to_the_device_would_be_noticed(make):
+    with RefuseToCopy(), pytest.raises(AssertionError, match="makes a tensor of numbers"):
+        make(torch.ones(1))
+
+
 @every_method
 def test_it_asks_no_tensor_for_its_value_or_says_that_it_does(method):
     session = Session(method)
