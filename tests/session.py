@@ -110,13 +110,15 @@ class Session:
         return replace(batch_of(images, labels), scalars=scalars)
 
     def train(self, images, labels, effort):
+        self.train_on(self.batch(images, labels), effort)
+
+    def train_on(self, batch, effort):
         """As the loop does: hooks, the minibatch, and on to the next position."""
-        batch = self.batch(images, labels)
         if self.position.minibatch == 0:
             self.method.begin_epoch(self.learner, self.position)
         self.method.before_batch(self.learner, batch, self.position)
         self.shown.clear()
-        self.learner.begin_batch(labels, lambda update: self.rate)
+        self.learner.begin_batch(batch.labels, lambda update: self.rate)
         self.method.train_batch(self.learner, batch, effort)
         done = self.position.epoch * MINIBATCHES + self.position.minibatch + 1
         self.position = Position(done // MINIBATCHES, EPOCHS, done % MINIBATCHES, MINIBATCHES)
