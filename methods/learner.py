@@ -10,8 +10,11 @@ from torch import Tensor
 class Average(Protocol):
     """A network whose weights follow those of the trained one, and which is evaluated (training/averaging.py)."""
 
-    def update(self, decay: Tensor | float) -> None:
-        """Keep the share `decay` of it, a number or a tensor (), and less in its first updates; the rest is new."""
+    def update(self, decay: Tensor | float, when: Tensor | None = None) -> None:
+        """Keep the share `decay` of it, a number or a tensor (), and less in its first updates; the rest is new.
+
+        when: a tensor () of bool; where it is false all of it is kept, and the update is none of the first.
+        """
 
 
 class Learner(Protocol):

@@ -11,6 +11,7 @@ from benchmarks.usual import batch_of
 from experiment import method_facts, models, plugins
 from experiment.suite import Suite
 from methods import Position, Split
+from training.averaging import WeightAverage
 from training.batches import seeded
 from training.learner import Learner
 
@@ -73,7 +74,8 @@ class Session:
         self.method = methods.load(method)(self.threat, **spec["options"])
         self.network = (network or build_network()).to(device).train()
         optimizer = torch.optim.SGD(self.network.parameters(), lr=1.0, momentum=0.9, weight_decay=5e-4)
-        self.learner = Learner(self.network, optimizer, magnitude=self.rule.magnitude_of)
+        average = WeightAverage(self.network) if self.method.averages_weights else None
+        self.learner = Learner(self.network, optimizer, magnitude=self.rule.magnitude_of, average=average)
         if self.method.needs_teacher:
             self.method.teacher = copy.deepcopy(network or build_network()).to(device).eval().requires_grad_(False)
         self.method.extra = self.method.modules(self.network)
@@ -85,7 +87,8 @@ class Session:
         self.learner.try_update = self._try_update
         optimizer.register_step_post_hook(lambda *_: self._count_update())
         self.network.first_layer.register_forward_pre_hook(lambda _, inputs: self.shown.append(inputs[0].detach()))
-        self.network.classifier.register_forward_hook(self._count_images)
+        # A copy of the network, such as an average, copies its hooks; a method of this object would be copied with it.
+        self.network.classifier.register_forward_hook(lambda *called: self._count_images(*called))
 
     def _count_update(self):
         self.updates += 1

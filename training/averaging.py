@@ -20,18 +20,24 @@ class WeightAverage:
         self._updates = torch.zeros((), device=next(network.parameters()).device)  # a recording counts on
 
     @torch.no_grad()
-    def update(self, decay: Tensor | float | None = None) -> None:
-        """Follow the trained network by one update. decay: the share that is kept, a method's own; warmed up too."""
+    def update(self, decay: Tensor | float | None = None, when: Tensor | None = None) -> None:
+        """Follow the trained network by one update.
+
+        decay: the share that is kept, a method's own; warmed up too. when: a tensor () of bool; where it is false the
+        average stays, and the update is not counted.
+        """
         kept = torch.as_tensor(self._decay if decay is None else decay).to(self._updates)
         if self._warm_up:
             kept = torch.minimum(kept, (self._updates + 1) / (self._updates + 10))
+        if when is not None:
+            kept = torch.where(when, kept, 1)
         now = self._trained.state_dict()
         for name, average in self.network.state_dict().items():
             if average.is_floating_point():
                 average.lerp_(now[name], (1 - kept).to(average.dtype))
             else:
-                average.copy_(now[name])
-        self._updates += 1
+                average.copy_(now[name] if when is None else torch.where(when, now[name], average))
+        self._updates += 1 if when is None else when
 
     @property
     def tensors(self) -> list[Tensor]:

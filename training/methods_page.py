@@ -12,6 +12,7 @@ from experiment.plugins import ROOT
 from methods import Batch, Position, Split
 from methods.about import of, written
 from methods.batch import PADDING
+from training.averaging import WeightAverage
 from training.counts import FlopCounter, ordinary_flops
 from training.learner import Learner
 
@@ -91,6 +92,7 @@ def compute(method: str) -> float:
     facts, threat = method_facts.of(method), plugins.of_spec("threat", {"norm": "linf", "eps": EPS})
     learner = Learner(network.train(), torch.optim.SGD(network.parameters(), lr=0.0))
     trained = methods.load(method)(threat, **facts.options)
+    learner.average = WeightAverage(network) if trained.averages_weights else None
     trained.extra = trained.modules(network)
     trained.begin(Split(IMAGES, SHAPE, 10, torch.device("cpu")))
     images, labels = torch.rand(IMAGES, *SHAPE), torch.arange(IMAGES)

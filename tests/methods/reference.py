@@ -11,6 +11,7 @@ import torch
 from experiment import models
 from experiment.threats.linf import Linf
 from methods import Batch, Position, Split, load
+from training.averaging import WeightAverage
 from training.learner import Learner
 
 EPS, SEED, MOMENTUM, WEIGHT_DECAY = 0.1, 3, 0.9, 5e-4
@@ -52,10 +53,18 @@ def rate(minibatch, update):
 
 def trained(method, effort, magnitude=None, crafting_batch_norm="train", **options):
     """Network and statistics of each minibatch after training with the suite's own code."""
+    learner, statistics = taught(method, effort, magnitude, crafting_batch_norm, **options)
+    return learner.network, statistics
+
+
+def taught(method, effort, magnitude=None, crafting_batch_norm="train", **options):
+    """The learner after that, which has the average of the weights where the method keeps one, and the statistics."""
     network = new_network()
     optimizer = torch.optim.SGD(network.parameters(), lr=1.0, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
-    learner = Learner(network, optimizer, magnitude=magnitude, crafting_batch_norm=crafting_batch_norm)
     method = load(method)(Linf(EPS, torch.Generator().manual_seed(SEED)), **options)
+    average = WeightAverage(network) if method.averages_weights else None
+    modes = {"magnitude": magnitude, "crafting_batch_norm": crafting_batch_norm}
+    learner = Learner(network, optimizer, average=average, **modes)
     if method.needs_teacher:
         method.teacher = new_network(seed=1).eval().requires_grad_(False)
     method.extra = method.modules(network)
@@ -72,7 +81,7 @@ def trained(method, effort, magnitude=None, crafting_batch_norm="train", **optio
         learner.begin_batch(labels, lambda update, index=index: rate(index, update))
         method.train_batch(learner, batch, effort)
         statistics.append(learner.batch_statistics().tolist())
-    return network, statistics
+    return learner, statistics
 
 
 # -- the references ---------------------------------------------------------------------------------------------------
@@ -101,7 +110,12 @@ def cross_entropy(logits, labels):
 
 
 class Reference:
-    """The network, SGD with momentum and weight decay, and what an observer notes of each minibatch."""
+    """The network, SGD with momentum and weight decay, and what an observer notes of each minibatch.
+
+    average: of a method that averages weights, the averaged network.
+    """
+
+    average = None
 
     def __init__(self):
         self.network = new_network()
@@ -178,9 +192,12 @@ def assert_agrees(reference, method, effort, magnitude=None, **options):
 
     magnitude: "update" or "attack" where the gradient magnitudes are to agree too, as the reference observed them.
     """
-    network, statistics = trained(method, effort, magnitude, **options)
-    start = new_network().state_dict()
+    learner, statistics = taught(method, effort, magnitude, **options)
+    network, start = learner.network, new_network().state_dict()
     assert_same_networks(network, reference.network)
+    assert (learner.average is None) == (reference.average is None)
+    if reference.average is not None:
+        assert_same_networks(learner.average.network, reference.average)
     assert not any(torch.equal(value, start[name]) for name, value in network.named_parameters())
     for (loss, correct, _), (expected_loss, expected_correct) in zip(statistics, reference.statistics, strict=True):
         assert loss == pytest.approx(expected_loss, rel=1e-9)
