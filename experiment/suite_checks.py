@@ -68,7 +68,7 @@ def check_method(variant: Variant, training: Training) -> None:
     facts = method_facts.of(variant.method)
     if training.crafting_batch_norm == "eval" and facts.reuses_crafting_graph:
         raise UserError(
-            f"variant {variant.label}: {variant.method} goes back through its crafting pass to update weights, "
+            f"variant {variant.label}: {variant.method} uses its crafting pass to update weights, "
             "so that crafting_batch_norm must be train"
         )
     if training.label_smoothing and not facts.smooths_labels:

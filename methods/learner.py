@@ -67,10 +67,11 @@ class Learner(Protocol):
         Only for methods whose authors change weights beside the optimizer, whose momentum does not see it.
         """
 
-    def minimise(self, objective: Callable[[], tuple[Tensor, Tensor]]) -> None:
+    def minimise(self, objective: Callable[[], tuple[Tensor, Tensor]], steps: int = 1) -> None:
         """One weight update on what `objective` makes of the network as it is then: the loss, and its pass's logits.
 
         Where the protocol perturbs weights, it is asked twice: at the weights, and at the perturbed ones.
+        steps: of the optimizer on that one gradient, each an update at a rate of its own.
         """
 
     @overload

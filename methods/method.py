@@ -49,7 +49,7 @@ class Method:
     stays_in_box = True
     teacher: Network
     norms: ClassVar[tuple[str, ...]] = ("linf",)  # of threat models that it can train for
-    reuses_crafting_graph = False  # its update goes back through the pass that crafted, whose batch norm must train
+    reuses_crafting_graph = False  # its update uses the pass that crafted, or its gradient: batch norm must train in it
     published_batch_norm = "train"  # its mode in `learner.craft`, by the authors; "eval" is the other
     smooths_labels = True  # the protocol's label smoothing makes sense, and is in `cross_entropy`
     perturbs_weights = False  # the protocol's weight perturbation makes sense: its update is `learner.minimise`

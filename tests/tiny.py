@@ -20,6 +20,7 @@ from training import run as training_run
 from training.counts import FlopCounter
 
 EAGER = {"every": {"d": 1}, "accuracy": {"threshold": 0.01}, "mplus": {"gamma": 0.5}, "mplus-2021": {"gamma": 0.5}}
+MILD = {"llr": {"weight": 1.0}}  # its published lambda is for minibatches of 128 and makes it diverge here
 ROOMS = tuple(f"{ROOT / room}{os.sep}" for room in ("experiment", "steps", "methods", "training"))
 
 
@@ -30,7 +31,7 @@ def content(data_dir, method="pgd", rule="constant", options=None, **changes):
         **{"validation_images": 20, "validation_steps": 1, "max_train_images": 40},
     }
     steps = {"rule": rule, **EAGER.get(rule, {})}
-    variant = {"label": "it", "method": method, "steps": steps, "options": options or {}}
+    variant = {"label": "it", "method": method, "steps": steps, "options": MILD.get(method, {}) | (options or {})}
     return {
         **{"suite": "tiny", "datasets": ["digits"], "data_dir": str(data_dir), "checkpoint_seconds": 1e-9},
         **{

@@ -122,21 +122,19 @@ class Learner:
     def input_gradient(self, loss: Tensor, delta: Tensor, *, keep: bool = False, create_graph: bool = False) -> Tensor:
         """dloss/ddelta, and no weight gradients: a third of the cost saved."""
         (gradient,) = self.backward(loss, [delta], keep, create_graph)
-        if self._magnitude_of == "attack" and not self._partial:
-            self._gradient, self._crafted = gradient, True
+        if self._magnitude_of == "attack" and not self._partial and not create_graph:
+            self._gradient, self._crafted = gradient, True  # a penalty's gradient crafts nothing
         return gradient
 
-    def minimise(self, objective: Callable[[], tuple[Tensor, Tensor]]) -> None:
-        """One weight update on the loss and logits that `objective` makes, of weights moved where the protocol says."""
-        if not self._weight_perturbation:
-            self.descend(*objective())
-            return
-        steps = self._worst_direction(objective)
-        for weight, step in steps:
-            weight.data.add_(step)
-        self.descend(*objective())
-        for weight, step in steps:
-            weight.data.sub_(step)
+    def minimise(self, objective: Callable[[], tuple[Tensor, Tensor]], steps: int = 1) -> None:
+        """Update on the loss and logits that `objective` makes, of weights moved where the protocol says."""
+        moves = self._worst_direction(objective) if self._weight_perturbation else []
+        for weight, move in moves:
+            weight.data.add_(move)
+        self.accumulate(*objective())
+        self.update(steps=steps)
+        for weight, move in moves:
+            weight.data.sub_(move)
 
     def descend(self, loss: Tensor, logits: Tensor, delta: Tensor | None = None) -> Tensor | None:
         """One weight update. Returns dloss/ddelta, of the same backward, where `delta` is given."""
@@ -163,11 +161,14 @@ class Learner:
             self._gradient = gradients[-1]
         return None if wrt is None else gradients[len(weights)]
 
-    def update(self, lr_scale: float = 1) -> None:
-        """One step of the optimizer with the accumulated gradients, at `lr_scale` times the scheduled rate."""
-        self.last_rate = self._step(lr_scale)
-        self._updates_in_batch += 1
-        self.spent.updates += 1
+    def update(self, lr_scale: float = 1, steps: int = 1) -> None:
+        """Steps of the optimizer with the accumulated gradients, each at `lr_scale` times its scheduled rate."""
+        self._compress()
+        for _ in range(steps):
+            self.last_rate = self._step(lr_scale)
+            self._updates_in_batch += 1
+            self.spent.updates += 1
+        self.optimizer.zero_grad()
 
     def try_update(self, loss: Tensor, delta: Tensor) -> tuple[Tensor, list[Tensor]]:
         """dloss/ddelta, and what an update by the same backward would add to each weight; it is taken back."""
@@ -178,7 +179,9 @@ class Learner:
         kept = {of: {name: value.clone() for name, value in own.items()} for of, own in self.optimizer.state.items()}
         for weight, of_weight in zip(self._parameters, gradients, strict=True):
             weight.grad = of_weight
+        self._compress()
         self._step(lr_scale=1)
+        self.optimizer.zero_grad()
         steps = [weight.detach() - old for weight, old in zip(self._parameters, before, strict=True)]
         with torch.no_grad():
             for weight, old in zip(self._parameters, before, strict=True):
@@ -240,11 +243,13 @@ class Learner:
             group["lr"] = rate
             if self._momenta is not None:
                 group["momentum"] = self._momenta[self._updates_in_batch]
+        self.optimizer.step()
+        return number
+
+    def _compress(self) -> None:
+        """Round the accumulated gradients as the protocol says."""
         if self._gradient_bits is not None:
             compress(self._parameters, self._gradient_bits, self._generator)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return number
 
     def backward(
         self, loss: Tensor, inputs: list[Tensor], keep: bool = False, create_graph: bool = False

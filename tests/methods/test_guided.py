@@ -144,7 +144,7 @@ def one_minibatch(method, network=None, **options):
     learner, found = Learner(network, torch.optim.SGD(network.parameters(), lr=1.0), crafting_batch_norm="eval"), []
     (images, labels), *_ = reversed(list(minibatches()))
     learner.begin_batch(labels, lambda update: 0.0)
-    learner.update = lambda: found.extend(weight.grad for weight in network.parameters())
+    learner.update = lambda steps: found.extend(weight.grad for weight in network.parameters())
     trainee = load(method)(Linf(EPS, torch.Generator().manual_seed(0)), **DEFAULTS[method] | options)
     scalars = {name: torch.tensor(value).double() for name, value in trainee.schedule(position(3)).items()}
     assert bool(scalars["every_second"]) == bool(trainee.weight)

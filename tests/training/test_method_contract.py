@@ -227,7 +227,7 @@ def test_a_method_whose_update_goes_back_through_the_crafting_pass_needs_batch_n
     Suite.from_mapping(content)
     facts = replace(method_facts.of("pgd"), reuses_crafting_graph=True)
     monkeypatch.setattr(method_facts, "of", lambda method: facts)
-    with pytest.raises(UserError, match="variant it: pgd goes back through .* crafting_batch_norm must be train"):
+    with pytest.raises(UserError, match="variant it: pgd uses its crafting pass .* crafting_batch_norm must be train"):
         Suite.from_mapping(content)
 
 
