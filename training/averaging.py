@@ -26,7 +26,10 @@ class WeightAverage:
         decay: the share that is kept, a method's own; warmed up too. when: a tensor () of bool; where it is false the
         average stays, and the update is not counted.
         """
-        kept = torch.as_tensor(self._decay if decay is None else decay).to(self._updates)
+        kept = self._decay if decay is None else decay
+        if not isinstance(kept, Tensor):
+            kept = torch.full_like(self._updates, kept)  # made on the device: what is copied there is not recorded
+        kept = kept.to(self._updates)
         if self._warm_up:
             kept = torch.minimum(kept, (self._updates + 1) / (self._updates + 10))
         if when is not None:

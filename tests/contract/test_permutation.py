@@ -35,6 +35,8 @@ def trained(method, order):
     session.network.double()
     if session.method.needs_teacher:
         session.method.teacher.double()
+    if session.method.averages_weights:
+        session.learner.average.network.double()
     steps = session.rule.effort_for(0).steps
     minibatches = [*random_minibatches(), *random_minibatches()]
     with Permuted(order):
