@@ -1,4 +1,4 @@
-"""LAW, which averages weights where its attack works, against a second, naive implementation in float64.
+"""LAW and PGK, which average weights where their attacks work, against second, naive implementations in float64.
 
 Most labels are what the first network says, so that there is accuracy to lose, and a gate that opens and shuts.
 """
@@ -16,6 +16,8 @@ from reference import (
     clip_to_ball,
     clip_to_box,
     new_network,
+    places,
+    position,
     taught,
 )
 
@@ -52,16 +54,20 @@ def right(logits, labels):
 
 
 class AveragingReference(Reference):
-    """The average is at first of the initial weights; `decays` are its updates', a None for each that was left out."""
+    """The average is at first of the initial weights; `decays` are its updates', a None for each that was left out.
 
-    def __init__(self):
+    begun: updates that are counted before the first.
+    """
+
+    def __init__(self, begun=0):
         super().__init__()
+        self.begun = begun
         self.average, self.decays = copy.deepcopy(self.network).eval(), []
         self.std = self.network.first_layer[0].std
 
     def take_in(self, decay):
         """Weights and running statistics as they are after the update."""
-        made = len([one for one in self.decays if one is not None])
+        made = self.begun + len([one for one in self.decays if one is not None])
         self.decays.append(min(decay, (made + 1) / (made + 10)))
         now = self.network.state_dict()
         for name, kept in self.average.state_dict().items():
@@ -162,6 +168,104 @@ def test_an_average_of_law_that_takes_nothing_in_is_the_initial_network():
 def test_an_average_of_law_that_keeps_nothing_is_the_network():
     learner, _ = taught("law", Effort(1, EPS), **LAW | {"gate": 1000.0, "average_decay": 0.0})
     assert_same_networks(learner.average.network, learner.network)
+
+
+# -- PGK --------------------------------------------------------------------------------------------------------------
+
+
+def pgk(steps, length, decay, label_weight, consistency, reset, gate, average_decay, aligned=False, begun=0):
+    """As in FGSM_PGK_CIFAR10.py; a start and a momentum for each row of the training split."""
+    reference = AveragingReference(begun)
+    network = reference.network
+
+    def craft(images, delta, labels):
+        start = delta.clone().requires_grad_()
+        logits = network(images + start)
+        (gradient,) = torch.autograd.grad(cross_entropy_to(logits, labels, label_weight), start, retain_graph=True)
+        reference.seen["attack"] = (gradient * reference.std).abs().sum().item()
+        return logits, gradient
+
+    def train_minibatch(images, labels):
+        now, rows = position(reference.minibatch), places(reference.minibatch)[0]
+        if now.minibatch == 0 and now.epoch % reset == 0:
+            reference.starts = EPS * reference.uniform_noise(torch.empty(FEW, 3, 8, 8)).sign()
+            reference.momenta = torch.zeros(FEW, 3, 8, 8)
+        start = torch.stack([reference.starts[row] for row in rows])
+        before, gradient = craft(images, start, labels)
+        delta = moved(images, start, gradient, length)
+        for _ in range(steps - 1):
+            delta = moved(images, delta, craft(images, delta, labels)[1], length)
+        attacked = (images + delta).requires_grad_()
+        after = network(attacked)
+        ratio = right(after, labels) / max(right(before, labels), 1)
+        loss = cross_entropy_to(after, labels, label_weight) + consistency * ((after - before) ** 2).mean()
+        reference.minimise(loss, attacked, after, labels)
+        for i, row in enumerate(rows):
+            share = gradient[i] / gradient.abs().sum()
+            reference.momenta[row] = (2 - ratio) * share + decay * reference.momenta[row]
+            reference.starts[row] = moved(images[i], start[i], reference.momenta[row], length)
+        reference.take_in(average_decay if ratio < gate else min(0.99999 * ratio / gate, 1))
+
+    return reference.train(train_minibatch)
+
+
+LATE = 2_000_000  # updates, after which the warm-up lets 0.9999955 be kept
+FEW = 6  # images of the training split: each is met three times, which is when momentum first tells
+PGK = {"decay": 0.3, "label_weight": 0.5, "consistency": 5.6, "reset": 10, "gate": 0.82, "average_decay": 0.999}
+PGK |= {"aligned": False}
+PGK_CASES = {
+    "the authors' CIFAR-10": (1, EPS, {}, 0),
+    "late in training": (1, 0.02, {}, LATE),
+    "late, by a gate of a ratio that is met": (1, 0.02, {"gate": 1.0}, LATE),
+    "late, by a low gate": (1, 0.05, {"gate": 0.01, "reset": 1}, LATE),
+    "late, as for CIFAR-100": (
+        *(1, 0.02),
+        {"reset": 40, "label_weight": 0.8, "consistency": 1.0, "decay": 0.1, "gate": 0.9},
+        LATE,
+    ),
+    "two steps, an average of little": (2, 0.05, {"average_decay": 0.05}, 0),
+}
+
+
+@pytest.fixture
+def few_images(monkeypatch):
+    monkeypatch.setattr(reference, "IMAGES", FEW)
+
+
+def begin_late(monkeypatch, begun):
+    def average_of(network):
+        average = WeightAverage(network)
+        average._updates.fill_(begun)
+        return average
+
+    monkeypatch.setattr(reference, "WeightAverage", average_of)
+
+
+@pytest.mark.parametrize("magnitude", [None, "update", "attack"])
+@pytest.mark.parametrize(("steps", "length", "options", "begun"), PGK_CASES.values(), ids=PGK_CASES)
+def test_pgk(steps, length, options, begun, magnitude, few_images, monkeypatch):
+    begin_late(monkeypatch, begun)
+    expected = pgk(steps, length, **PGK | options, begun=begun)
+    assert_agrees(expected, "pgk", Effort(steps, length), magnitude, **PGK | options)
+
+
+def test_the_average_of_pgk_all_but_stays_where_the_attack_fails(few_images):
+    """Late in training: before it, keeping so much is what the warm-up does not let it."""
+    usual = [1 / 10, 2 / 11, 3 / 12, 4 / 13]
+    assert pgk(1, 0.02, **PGK).decays == usual
+    by_a_high, by_a_low = (pgk(1, 0.02, **PGK | {"gate": gate}, begun=LATE).decays for gate in (1.0, 0.82))
+    assert by_a_high == [0.999, 0.99999, 0.99999, 0.99999]
+    assert by_a_low == [0.999, *((LATE + n) / (LATE + n + 9) for n in (2, 3, 4))]
+
+
+def test_pgk_whose_attacks_fail_is_mep_with_its_constants(few_images, monkeypatch):
+    monkeypatch.setattr("methods.pgk.method.kept_accuracy", lambda clean, attacked, labels: torch.ones(()))
+    shared = {name: value for name, value in PGK.items() if name not in ("gate", "average_decay")}
+    further = {"momentum": True, "converge_smooth": "none", "band": 0.03}
+    expected, _ = taught("pgi", Effort(1, EPS), **shared, **further)
+    found, _ = taught("pgk", Effort(1, EPS), **PGK)
+    for name, value in found.network.state_dict().items():
+        assert torch.equal(value, expected.network.state_dict()[name])
 
 
 # -- gates -------------------------------------------------------------------------------------------------------------
