@@ -12,12 +12,13 @@ from pathlib import Path
 import torch
 from session import variants_of
 
-from experiment import method_facts
-from experiment.data import prepare
+from experiment import method_facts, models
+from experiment.data import dataset, prepare
 from experiment.suite import ROOT, Suite
 from methods import load
 from training import run as training_run
 from training.counts import FlopCounter
+from training.teacher import Teacher
 
 EAGER = {"every": {"d": 1}, "accuracy": {"threshold": 0.01}, "mplus": {"gamma": 0.5}, "mplus-2021": {"gamma": 0.5}}
 MILD = {"llr": {"weight": 1.0}}  # its published lambda is for minibatches of 128 and makes it diverge here
@@ -48,6 +49,14 @@ def content(data_dir, method="pgd", rule="constant", options=None, **changes):
 def growing(method):
     """The rule under which its steps grow, or the one that it has."""
     return "mplus" if "mplus" in method_facts.of(method).rules else "constant"
+
+
+def teacher_of(spec, device="cpu"):
+    """An untrained network, which is as good as any to learn from, for a method that needs one."""
+    if "teacher" not in spec:
+        return None
+    network = models.of_run(spec["teacher"], dataset("digits")).to(device).eval().requires_grad_(False)
+    return Teacher(network, {"variant": "teacher"})
 
 
 def suite(*arguments, **changes):

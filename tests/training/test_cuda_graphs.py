@@ -9,7 +9,7 @@ import torch
 from rehearsal import NoReading, NoWaiting, Recorder, Refusing
 
 import methods
-from experiment import models, plugins
+from experiment import plugins
 from experiment.data import dataset
 from experiment.datasets.dataset import train_validation_split
 from experiment.method_facts import of
@@ -18,7 +18,6 @@ from training import trainer
 from training.clock import Clock
 from training.counts import FlopCounter
 from training.optimizers.sgd import SGD
-from training.teacher import Teacher
 from training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -55,15 +54,7 @@ def made(data, folder, recorder, method="pgd", rule="constant", options=None, ch
     )
     folder.mkdir(exist_ok=True)
     arguments = (spec, dataset("digits"), split, CPU, folder / "resume", checkpoint_seconds)
-    return Trainer(*arguments, log=log.append, teacher=teacher_of(spec), recorder=recorder), log
-
-
-def teacher_of(spec):
-    """An untrained network, which is as good as any to learn from, for a method that needs one."""
-    if "teacher" not in spec:
-        return None
-    network = models.of_run(spec["teacher"], dataset("digits")).eval().requires_grad_(False)
-    return Teacher(network, {"variant": "teacher"})
+    return Trainer(*arguments, log=log.append, teacher=tiny.teacher_of(spec), recorder=recorder), log
 
 
 def finished(*arguments, **options):

@@ -48,9 +48,9 @@ class Refusing(CudaGraphs):
         raise RuntimeError("nothing is recorded here")
 
 
-def trained(data, folder, method="pgd", rule="mplus", recorder=CudaGraphs, **changes):
+def trained(data, folder, method="pgd", rule=None, recorder=CudaGraphs, **changes):
     """The trainer of a finished run and the lines of its log."""
-    suite, log = tiny.suite(data, method, rule, training=changes), []
+    suite, log = tiny.suite(data, method, rule or tiny.growing(method), training=changes), []
     training = suite.resolved["training"]
     split = train_validation_split(
         *suite.load_split("digits", "train"), training["validation_images"], training["max_train_images"]
@@ -58,7 +58,7 @@ def trained(data, folder, method="pgd", rule="mplus", recorder=CudaGraphs, **cha
     folder.mkdir(exist_ok=True)
     spec = next(suite.runs()).spec
     arguments = (spec, dataset("digits"), split, GPU, folder / "resume", 1000)
-    run = Trainer(*arguments, log=log.append, recorder=on_the_shared(recorder))
+    run = Trainer(*arguments, log=log.append, teacher=tiny.teacher_of(spec, GPU), recorder=on_the_shared(recorder))
     run.train()
     return run, log
 
