@@ -167,6 +167,17 @@ def left_out(runs: pd.DataFrame) -> list[str]:
     return [said] if count else []
 
 
+def describe_teachers(runs: pd.DataFrame) -> list[str]:
+    """A sentence for each variant that learnt from another: how much of its mean costs is that one's."""
+    taught = runs[runs["teacher_compute"].notna()].drop_duplicates(RUN)
+    return [
+        f"Costs of {variant} ({dataset}) hold those of the variant that it learnt from: on average "
+        f"{rows['teacher_compute'].mean():.4g} of {rows['compute'].mean():.4g} ordinary epochs of compute and "
+        f"{rows['teacher_seconds'].mean():.4g} of {rows['seconds'].mean():.4g} s."
+        for (dataset, variant), rows in taught.groupby(["dataset", "variant"], sort=False)
+    ]
+
+
 def describe_beside(runs: pd.DataFrame) -> list[str]:
     """How busy the machine's other cores were while runs were timed; nothing where they were not, or none knows."""
     most = runs["cores_beside"].max()

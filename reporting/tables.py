@@ -22,6 +22,7 @@ from reporting.captions import (
     describe_runs,
     describe_sources,
     describe_suspects,
+    describe_teachers,
 )
 from reporting.effect import effect_table
 from reporting.formatting import Line, Table, count_of, make_table, mean_of, numbers, words
@@ -141,7 +142,7 @@ def _cost(suite: Suite, runs: pd.DataFrame) -> Table:
     return make_table(
         "cost",
         caption,
-        [*notes, *describe_beside(runs), *describe_disturbed(runs), *describe_sources(runs)],
+        [*notes, *describe_teachers(runs), *describe_beside(runs), *describe_disturbed(runs), *describe_sources(runs)],
         data,
         lines,
     )

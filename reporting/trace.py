@@ -164,6 +164,9 @@ def _trained(place: Path, train: Record, suspect: str, again: str) -> Iterator[s
     busy = f"; disturbed: {cost['disturbed']}" if cost["disturbed"] else ""
     counts = f"{cost['compute']:.4g} epochs of compute, {cost['passes']:.4g} passes, {cost['updates']} updates"
     yield _fact("cost", f"{cost['seconds']:.3f} s, {counts}{busy}")
+    if (teacher := train.get("teacher")) is not None:
+        taught = f"{teacher['cost']['seconds']:.3f} s, {teacher['cost']['compute']:.4g} epochs of compute"
+        yield _fact("teacher", f"{teacher['variant']}, weights {teacher['weights_sha256']}; {taught}, in the table too")
     yield _fact("spec", _listed(train["spec"]))
     yield from _made(train["provenance"])
     yield _fact("again", _again(again, f"{_place(train)}/train.json"))

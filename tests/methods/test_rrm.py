@@ -10,6 +10,7 @@ from experiment import consistency, record
 from experiment.effort import Effort
 from experiment.errors import UserError
 from experiment.suite import Suite
+from reporting.captions import describe_teachers
 from training import run as training_run
 
 NONE = Effort(0, EPS)
@@ -77,6 +78,9 @@ def test_what_the_teacher_cost_is_beside_the_student_s_and_in_total(data, tmp_pa
         assert of_it[cost] == student["cost"][cost] + teacher["cost"][cost]
         assert of_it[f"teacher_{cost}"] == teacher["cost"][cost]
     assert rows.loc["teacher", "teacher_compute"].isna().all()
+    (said,) = describe_teachers(collate(suite, tmp_path / suite.name).runs)
+    shares = f"{teacher['cost']['compute']:.4g} of {own + teacher['cost']['compute']:.4g} ordinary epochs"
+    assert said.startswith(f"Costs of it (digits) hold those of the variant that it learnt from: on average {shares}")
 
 
 def test_a_teacher_may_be_another_network_whose_compute_is_converted_and_whose_features_are_as_many(data, tmp_path):
