@@ -19,7 +19,7 @@ SPREAD = f"Mean ± sample standard deviation over seeds, {NOTHING} where there i
 CHECKPOINTS = {"best": "the epoch of best PGD accuracy on the validation split", "last": "the last epoch"}
 OWN_UNITS = "Compute is in ordinary epochs of each variant's own network."
 OPEN_THREADS = "The suite leaves the number of CPU threads open; trained with another, weights differ."
-PUBLISHED_MPLUS = {"deat", "pgd"}  # methods under which M+ has been published, of those the suite has
+PUBLISHED_MPLUS = {"deat", "mart", "pgd", "trades"}  # methods under which M+ has been published
 
 
 def is_mplus(variant: Variant) -> bool:
