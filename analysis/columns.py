@@ -87,6 +87,10 @@ EPOCHS = (
     Column("trained_pgd_accuracy", "fraction", "the same, attacked by PGD"),
 )
 
+OF_TRAINED = tuple(
+    column.name for column in EPOCHS if column.name.startswith("trained_")
+)  # were not there from the start
+
 RUNS = (
     *_of_run(
         Column("seed", "", "the run's seed", int),

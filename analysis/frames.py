@@ -9,14 +9,18 @@ from analysis.columns import FILES, names
 from experiment.errors import UserError
 
 
-def read_csv(path: Path, types: Mapping[str, type | str]) -> pd.DataFrame:
+def read_csv(path: Path, types: Mapping[str, type | str], later: Sequence[str] = ()) -> pd.DataFrame:
     """The columns that `types` names, of those types; an empty cell is missing where a number belongs, and "" in text.
 
-    Raises UserError, naming the file, where it lacks a column or a cell is of another type.
+    later: of them those that files may lack which were made before there was such a column; they are then empty.
+    Raises UserError, naming the file, where it lacks another column or a cell is of another type.
     """
     numbers = {column: [""] for column, kind in types.items() if kind is not str}
     try:
-        return pd.read_csv(path, usecols=list(types), dtype=dict(types), keep_default_na=False, na_values=numbers)
+        there = pd.read_csv(path, nrows=0).columns
+        read = {column: kind for column, kind in types.items() if column in there or column not in later}
+        found = pd.read_csv(path, usecols=list(read), dtype=read, keep_default_na=False, na_values=numbers)
+        return found.reindex(columns=list(types))
     except (OSError, ValueError, OverflowError, MemoryError) as error:
         said = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: not readable as a table with the columns {', '.join(types)} ({said})") from None

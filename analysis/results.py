@@ -188,7 +188,7 @@ def _read_evaluations(
 
 def _read_epochs(path: Path, identity: Mapping[str, Any], problems: list[str]) -> list[pd.DataFrame]:
     try:
-        return [frames.read_csv(path, EPOCH_TYPES).assign(**identity)]
+        return [frames.read_csv(path, EPOCH_TYPES, columns.OF_TRAINED).assign(**identity)]
     except UserError as error:
         problems.append(str(error))
         return []
