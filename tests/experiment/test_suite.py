@@ -453,3 +453,8 @@ def test_a_network_of_a_variant_that_will_not_do_is_refused_in_a_sentence(networ
         Suite.from_mapping(changed("variants", [{"label": "it", "method": "pgd", "network": network}]))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["methods", "cifar10_all", "cifar100_all"])
+def test_the_suites_of_all_methods_have_all_methods(name):
+    assert Suite.load(CONFIGS / f"{name}.yaml").methods == method_facts.names()
