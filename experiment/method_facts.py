@@ -1,5 +1,6 @@
 """What a suite needs to know of a method, without importing it: its defaults.yaml and the facts of its class."""
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -98,7 +99,9 @@ def of(method: str) -> Facts:
     """The facts of methods/<method>. Raises UserError where there is none, or its files cannot be used."""
     root = ROOT
     if method not in names(root):
-        raise UserError(f"method {shown(method)} is not known; the methods are {', '.join(names(root))}")
+        near = difflib.get_close_matches(method, names(root), cutoff=0.5)
+        meant = f"did you mean {' or '.join(near)}? All are" if near else "all are"
+        raise UserError(f"method {shown(method)} is not known; {meant} in docs/methods.md")
     folder = root / "methods" / method
     stamps = tuple(_stamp(folder / name) for name in ("method.py", "defaults.yaml"))
     return _read(root, method, stamps)

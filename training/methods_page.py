@@ -3,6 +3,8 @@
 python -m training.methods_page
 """
 
+import copy
+
 import torch
 
 import methods
@@ -18,7 +20,7 @@ from training.learner import Learner
 
 PAGE = ROOT / "docs" / "methods.md"
 SHAPE, MEAN, STD = (3, 32, 32), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-WIDTH = 16  # channels of the first stage: of 64, the published width, shares of operations hardly differ
+WHERE = torch.device("meta")  # of tensors that have shapes and no values: operations are counted and take no time
 IMAGES, EPS, EPOCHS, MINIBATCHES = 8, 8 / 255, 100, 100
 
 
@@ -41,6 +43,7 @@ its algorithm, the sources of its defaults, deviations and published numbers.
 - **passes**: forwards / backwards of a minibatch's images, n = `steps`; what the literature counts.
 - **compute**: what one such minibatch takes at the default steps, in ordinary ones (a forward and a full backward of
   every image), counted on PreActResNet-18 as it is executed ([cost.md](cost.md)).
+- **\***: something is executed beside these passes; the method's paragraph below says what.
 - **M+**: whose definition the suite follows. `published` is by the authors of M+ (TrustAI/DEAT).
 - **how exact**: A, the authors' code was read in full; B, it contradicts itself, its paper or a copy of it, and a
   choice had to settle that; C, another's code or only a part of it was to be had.
@@ -88,19 +91,21 @@ def _section(method: str) -> list[str]:
 
 def compute(method: str) -> float:
     """What a minibatch takes at the default steps, in ordinary minibatches, on PreActResNet-18 and 32x32 pixels."""
-    network = models.build("preact_resnet18", classes=10, shape=SHAPE, mean=MEAN, std=STD, seed=0, width=WIDTH)
+    network = models.build("preact_resnet18", classes=10, shape=SHAPE, mean=MEAN, std=STD, seed=0).to(WHERE)
     facts, threat = method_facts.of(method), plugins.of_spec("threat", {"norm": "linf", "eps": EPS})
     learner = Learner(network.train(), torch.optim.SGD(network.parameters(), lr=0.0))
     trained = methods.load(method)(threat, **facts.options)
     learner.average = WeightAverage(network) if trained.averages_weights else None
+    if facts.needs_teacher:
+        trained.teacher = copy.deepcopy(network).eval().requires_grad_(False)
     trained.extra = trained.modules(network)
-    trained.begin(Split(IMAGES, SHAPE, 10, torch.device("cpu")))
-    images, labels = torch.rand(IMAGES, *SHAPE), torch.arange(IMAGES)
+    trained.begin(Split(IMAGES, SHAPE, 10, WHERE))
+    images, labels = torch.rand(IMAGES, *SHAPE, device=WHERE), torch.arange(IMAGES, device=WHERE)
     position = Position(0, EPOCHS, 1, MINIBATCHES)  # no minibatch in which anything begins
-    scalars = {name: torch.tensor(value) for name, value in trained.schedule(position).items()}
-    index = torch.arange(IMAGES)
+    scalars = {name: torch.tensor(value, device=WHERE) for name, value in trained.schedule(position).items()}
+    index = torch.arange(IMAGES, device=WHERE)
     where = index.new_full((2, IMAGES), PADDING)
-    batch = Batch(images, labels, index, where, torch.zeros(IMAGES, dtype=torch.bool), scalars)
+    batch = Batch(images, labels, index, where, torch.zeros(IMAGES, dtype=torch.bool, device=WHERE), scalars)
     effort = Effort(facts.steps["constant"]["steps"], EPS / 4)
     for _ in range(2):  # state is made in the first
         learner.begin_batch(labels, lambda update: 0.0)

@@ -38,6 +38,7 @@ def test_it_makes_the_passes_that_it_says(method, more):
     assert counter.flops <= BATCH * most or cost.beside, "what takes more than its passes say is named in passes.beside"
 
 
+@pytest.mark.slow
 def test_the_page_of_all_methods_is_as_the_methods_are():
     assert methods_page.PAGE.read_text() == methods_page.page(), "write it anew: python -m training.methods_page"
 

@@ -13,7 +13,7 @@ import evaluation.run
 import reporting.examples
 import training.run
 from evaluation.chunks import chunk_seed
-from experiment import plugins, schema, strict_yaml
+from experiment import method_facts, plugins, schema, strict_yaml
 from experiment.errors import UserError
 from experiment.quantity import quantity
 from experiment.suite import Suite
