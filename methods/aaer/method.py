@@ -1,14 +1,12 @@
 """AAER adversarial training."""
 
-from typing import Any
-
 from torch import Tensor
 
-from experiment.threats.threat import Threat
-from methods import Batch, Effort, Learner, Method
+from methods import Batch, Effort, Learner
+from methods.hosts import Hosted
 
 
-class AAER(Method):
+class AAER(Hosted):
     """Lin et al., 2023: a single-step host whose update is pulled away from abnormal adversarial examples.
 
     Those are the images whose loss is lower after the step than at its start.
@@ -22,15 +20,10 @@ class AAER(Method):
     choices = {"host": ("fast", "n_fgsm")}
     ranges = {"lambda1": (0, 100), "lambda2": (0, 100), "lambda3": (0, 100)}
 
-    host: str
     lambda1: float
     lambda2: float
     lambda3: float
     ce_gradient: bool
-
-    def __init__(self, threat: Threat, **options: Any):
-        super().__init__(threat, **options)
-        self.stays_in_ball = self.host == "fast"
 
     def train_batch(self, learner: Learner, batch: Batch, effort: Effort) -> None:
         delta, at_start = self.start(batch.images), None
@@ -40,15 +33,6 @@ class AAER(Method):
             gradient = learner.input_gradient(self.cross_entropy(logits, batch.labels), delta)
             delta = self.step(batch.images, delta, gradient, effort.step_size)
         learner.minimise(lambda: self.loss(learner, batch, at_start, delta))
-
-    def start(self, images: Tensor) -> Tensor:
-        radius = self.threat.eps if self.host == "fast" else 2 * self.threat.eps
-        return self.threat.box(images, self.threat.noise(images, radius))
-
-    def step(self, images: Tensor, delta: Tensor, gradient: Tensor, size: float) -> Tensor:
-        if self.host == "fast":
-            return self.threat.ascend(images, delta, gradient, size)
-        return self.threat.box(images, delta + size * gradient.sign())
 
     def loss(self, learner: Learner, batch: Batch, at_start: Tensor | None, delta: Tensor) -> tuple[Tensor, Tensor]:
         logits = learner(batch.images + delta)

@@ -84,6 +84,18 @@ def taught(method, effort, magnitude=None, crafting_batch_norm="train", **option
     return learner, statistics
 
 
+def perturbed(method, effort, **options):
+    """A learner of the untrained network, the first minibatch, and the method's perturbation of it."""
+    network = new_network()
+    learner = Learner(network, torch.optim.SGD(network.parameters(), lr=1.0))
+    images, labels = next(minibatches())
+    method = load(method)(Linf(EPS, torch.Generator().manual_seed(SEED)), **options)
+    scalars = {name: torch.tensor(value) for name, value in method.schedule(position(0)).items()}
+    batch = Batch(images, labels, *places(0), scalars)
+    learner.begin_batch(labels, lambda update: 0.1)
+    return learner, batch, method.perturbation(learner, batch, effort).detach()
+
+
 # -- the references ---------------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,6 @@ import reference as references
 import torch
 from reference import (
     EPS,
-    SEED,
     Reference,
     assert_agrees,
     assert_same_networks,
@@ -16,6 +15,7 @@ from reference import (
     clip_to_box,
     cross_entropy,
     new_network,
+    perturbed,
     places,
     position,
 )
@@ -37,18 +37,6 @@ def labels_that_are_partly_right(monkeypatch):
         said[::3] = labels[::3]
         made.append((images, said))
     monkeypatch.setattr(references, "minibatches", lambda: iter(made))
-
-
-def perturbed(name, effort, **options):
-    """A learner of the untrained network, the first minibatch, and the method's perturbation of it."""
-    network = new_network()
-    learner = Learner(network, torch.optim.SGD(network.parameters(), lr=1.0))
-    images, labels = next(references.minibatches())
-    method = load(name)(Linf(EPS, torch.Generator().manual_seed(SEED)), **options)
-    scalars = {key: torch.tensor(value) for key, value in method.schedule(position(0)).items()}
-    batch = Batch(images, labels, *places(0), scalars)
-    learner.begin_batch(labels, lambda update: 0.1)
-    return learner, batch, method.perturbation(learner, batch, effort).detach()
 
 
 # -- SSAT --------------------------------------------------------------------------------------------------------------
@@ -296,7 +284,7 @@ def test_lap_is_the_paper_s_algorithm(steps, options, crafting_batch_norm):
     assert_agrees(lap(steps, EPS, **options), "lap", effort, "update", **options)
 
 
-@pytest.mark.parametrize(("host", "given"), [("n_fgsm", {"noise": 2.0}), ("fast", {"start": "random"})])
+@pytest.mark.parametrize(("host", "given"), [("n_fgsm", {"noise": 2.0}), ("fast", {"start": "random"}), ("fgsm", {})])
 def test_lap_that_moves_nothing_is_its_host(host, given):
     effort = Effort(1, EPS)
     expected, _ = references.trained(host, effort, **given)
@@ -304,6 +292,7 @@ def test_lap_that_moves_nothing_is_its_host(host, given):
         assert_same_networks(references.trained("lap", effort, host=host, **still)[0], expected)
     with pytest.raises(AssertionError):
         assert_same_networks(references.trained("lap", effort, host=host, beta=0.1, gamma=0.3)[0], expected)
+    assert load("lap")(Linf(EPS), host=host, **still).stays_in_ball == load(host).stays_in_ball
 
 
 def test_lap_s_first_layer_moves_by_beta_the_last_by_nothing_and_its_layers_are_weights_of_more_dimensions():

@@ -6,37 +6,28 @@ The references are naive, in float64, as in test_references.py: an image at a ti
 import copy
 
 import pytest
+import reference as references
 import torch
 from reference import (
     EPS,
-    SEED,
     Reference,
     assert_agrees,
     clip_to_ball,
     clip_to_box,
     cross_entropy,
     minibatches,
-    new_network,
-    places,
     trained,
 )
 
 from experiment.effort import Effort
 from experiment.threats.linf import Linf
-from methods import Batch, load
-from training.learner import Learner
+from methods import load
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 
 def perturbed(name, effort, **options):
-    """The method's perturbation of the first minibatch, for the untrained network."""
-    network = new_network()
-    learner = Learner(network, torch.optim.SGD(network.parameters(), lr=1.0))
-    images, labels = next(minibatches())
-    method = load(name)(Linf(EPS, torch.Generator().manual_seed(SEED)), **options)
-    learner.begin_batch(labels, lambda update: 0.1)
-    return method.perturbation(learner, Batch(images, labels, *places(0)), effort).detach()
+    return references.perturbed(name, effort, **options)[2]
 
 
 def crafted(reference, images, labels, delta, steps, move, crafting_batch_norm):
