@@ -30,8 +30,11 @@ def begin_epoch(kept: Tensor) -> None:
 
 
 def term(kept: Tensor, clean: Tensor, batch: Batch, band: float) -> Tensor:
-    """The loss `clean` of the minibatch, up or down, where it is further than `band` from the mean; else 0."""
+    """The loss `clean` of the minibatch, up or down, where it is further than `band` from the mean; else 0.
+
+    The minibatch has what `holds` says of it among its scalars, as `smooth`.
+    """
     above = clean.detach() - kept[2]
     kept[0] += clean.detach() * len(batch)
     kept[1] += len(batch)
-    return clean * above.sign() * (above.abs() > band)
+    return batch.scalars["smooth"] * (clean * above.sign() * (above.abs() > band))

@@ -5,10 +5,11 @@ from torch import Tensor
 
 from methods import Batch, Effort, Learner, Position
 from methods.losses import nuclear_norm
-from methods.two_stage import TwoStage
+from methods.paired import Paired
+from methods.starts import corner
 
 
-class Guided(TwoStage):
+class Guided(Paired):
     """The update minimises CE(f(x), y) + lambda D(f(x), f(x + d)): labels reach the weights through clean images alone.
 
     The attack starts at a random corner of half the ball. It ascends the attacked images' cross entropy, to which every
@@ -16,13 +17,11 @@ class Guided(TwoStage):
     how far two outputs are apart, and what lambda is when.
     """
 
-    published_batch_norm = "eval"
-
     def perturbation(self, learner: Learner, batch: Batch, effort: Effort) -> Tensor:
         images = batch.images
         with torch.no_grad():
             clean = self.clean_logits(learner, images)
-        delta = self.threat.box(images, self.threat.eps / 2 * self.threat.noise(images).sign())
+        delta = self.threat.box(images, corner(self.threat, images, self.threat.eps / 2))
         for step in range(effort.steps):
             attacked = learner.craft(images + delta)
             further = self.strength_in_attack(batch, step) * self.distance(clean, attacked)
@@ -30,10 +29,9 @@ class Guided(TwoStage):
             delta = self.threat.ascend(images, delta, gradient, effort.step_size)
         return delta
 
-    def loss(self, learner: Learner, batch: Batch, delta: Tensor) -> tuple[Tensor, Tensor]:
-        clean, attacked = learner(batch.images), learner(batch.images + delta)
+    def pair_loss(self, batch: Batch, clean: Tensor, attacked: Tensor) -> Tensor:
         further = batch.scalars["strength"] * self.distance(clean, attacked)
-        return self.cross_entropy(clean, batch.labels) + further, attacked
+        return self.cross_entropy(clean, batch.labels) + further
 
     def schedule(self, position: Position) -> dict[str, float]:
         strength = self.strength(position)

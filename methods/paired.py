@@ -1,4 +1,4 @@
-"""The shape of methods whose update sees each image twice, as it is and attacked (TRADES and those after it)."""
+"""The shape of methods whose update sees each image twice, as it is and attacked (TRADES, GAT and those after them)."""
 
 from torch import Tensor
 
@@ -18,8 +18,8 @@ class Paired(TwoStage):
     def loss(self, learner: Learner, batch: Batch, delta: Tensor) -> tuple[Tensor, Tensor]:
         clean = learner(batch.images)
         attacked = learner(batch.images + delta)
-        return self.pair_loss(clean, attacked, batch.labels), attacked
+        return self.pair_loss(batch, clean, attacked), attacked
 
-    def pair_loss(self, clean: Tensor, attacked: Tensor, labels: Tensor) -> Tensor:
+    def pair_loss(self, batch: Batch, clean: Tensor, attacked: Tensor) -> Tensor:
         """What the update minimises, a scalar, of two (B, classes) logits."""
         raise NotImplementedError

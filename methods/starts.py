@@ -13,3 +13,9 @@ def gaussian(threat: Threat, images: Tensor, deviation: float = 0.001) -> Tensor
     """
     noise = torch.empty_like(images).normal_(0, deviation, generator=threat.generator)
     return noise.requires_grad_()
+
+
+def corner(threat: Threat, images: Tensor, radius: float | None = None) -> Tensor:
+    """-radius or radius in each value at random, `eps` unless said, not cut to the box; a constant."""
+    signs = threat.noise(images).detach().sign_()
+    return (threat.eps if radius is None else radius) * signs

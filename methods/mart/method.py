@@ -26,7 +26,8 @@ class MART(Paired):
             return self.threat.box(batch.images, start)
         return self.ascent(learner, batch, start, effort)
 
-    def pair_loss(self, clean: Tensor, attacked: Tensor, labels: Tensor) -> Tensor:
+    def pair_loss(self, batch: Batch, clean: Tensor, attacked: Tensor) -> Tensor:
+        labels = batch.labels
         is_label = labels[:, None] == torch.arange(clean.shape[1], device=labels.device)
         log_q = clean.log_softmax(1)
         q, p = log_q.exp(), attacked.softmax(1)

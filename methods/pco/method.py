@@ -7,6 +7,7 @@ from torch import Tensor
 from methods import Batch, Effort, Learner, Split, stores
 from methods.losses import relaxed_cross_entropy
 from methods.prior import Prior
+from methods.starts import corner
 
 
 class PCO(Prior):
@@ -25,7 +26,7 @@ class PCO(Prior):
 
     def begin(self, split: Split) -> None:
         delta = torch.zeros(split.images, *split.shape, device=split.where)
-        self.state["delta"] = self.threat.eps * self.threat.noise(delta).detach().sign_()
+        self.state["delta"] = corner(self.threat, delta)
 
     def start(self, batch: Batch) -> Tensor:
         return stores.read(self.state["delta"], batch).requires_grad_()

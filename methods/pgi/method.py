@@ -7,13 +7,13 @@ from torch import Tensor
 from methods import Batch, Effort, Learner, Position, Split, converge_smooth, stores
 from methods.losses import relaxed_cross_entropy
 from methods.prior import Prior
+from methods.starts import corner
 
 
 class PGI(Prior):
     """Jia et al., 2022: an image's search starts from what its last epoch left, as it is (EP) or by momentum (MEP).
 
-    The update also keeps the logits after the step near those before it. `aligned`, by which a perturbation follows its
-    image through crops and flips, is this suite's; `converge_smooth` is another paper's term.
+    The update also keeps the logits after the step near those before it. `converge_smooth` is another paper's term.
     """
 
     ranges = {"decay": (0, 1), "label_weight": (0, 1), "consistency": (0, 1000), "reset": (1, 10000), "band": (0, 100)}
@@ -24,7 +24,7 @@ class PGI(Prior):
     label_weight: float
     consistency: float
     reset: int
-    aligned: bool
+    aligned: bool  # this suite: perturbations follow their images through crops and flips
     converge_smooth: str
     band: float
 
@@ -37,7 +37,7 @@ class PGI(Prior):
 
     def begin_epoch(self, learner: Learner, position: Position) -> None:
         if position.epoch % self.reset == 0:
-            self.state["delta"].copy_(self.threat.eps * self.threat.noise(self.state["delta"]).detach().sign_())
+            self.state["delta"].copy_(corner(self.threat, self.state["delta"]))
             if self.momentum:
                 self.state["momentum"].zero_()
         if self.converge_smooth != "none":
@@ -55,12 +55,11 @@ class PGI(Prior):
     def loss(
         self, learner: Learner, batch: Batch, start: Tensor, before: Tensor, delta: Tensor
     ) -> tuple[Tensor, Tensor]:
-        smoothed = learner(batch.images) if self.converge_smooth == "clean" else before
+        clean = learner(batch.images) if self.converge_smooth == "clean" else before
         after = learner(batch.images + delta)
         loss = self.crafting_loss(after, batch) + self.consistency * F.mse_loss(after, before)
         if self.converge_smooth != "none":
-            clean = self.crafting_loss(smoothed, batch)
-            loss = loss + batch.scalars["smooth"] * converge_smooth.term(self.state["clean"], clean, batch, self.band)
+            loss = loss + converge_smooth.term(self.state["clean"], self.crafting_loss(clean, batch), batch, self.band)
         return loss, after
 
     def keep(self, batch: Batch, effort: Effort, start: Tensor, gradient: Tensor, delta: Tensor) -> None:

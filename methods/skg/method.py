@@ -5,6 +5,7 @@ from torch import Tensor
 
 from methods import Batch, Effort, Learner, Position, Split
 from methods.losses import relaxed_cross_entropy
+from methods.starts import corner
 from methods.two_stage import TwoStage
 
 
@@ -53,7 +54,7 @@ class SKG(TwoStage):
 
     def perturbation(self, learner: Learner, batch: Batch, effort: Effort) -> Tensor:
         if "delta" not in self.state:
-            self.state["delta"] = self.threat.eps * self.threat.noise(batch.images).detach().sign()
+            self.state["delta"] = corner(self.threat, batch.images)
         carried, q = self.state["delta"][: len(batch)], self.state["q"][batch.labels]
         start = carried.clone().requires_grad_()
         delta = self.ascent(learner, batch, start, effort, lambda z: relaxed_cross_entropy(z, batch.labels, q))

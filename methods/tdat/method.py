@@ -8,6 +8,7 @@ from torch import Tensor
 from methods import Batch, Effort, Learner, Position
 from methods.losses import relaxed_cross_entropy
 from methods.prior import Prior
+from methods.starts import corner
 
 
 class TDAT(Prior):
@@ -29,7 +30,7 @@ class TDAT(Prior):
 
     def start(self, batch: Batch) -> Tensor:
         if "delta" not in self.state:
-            self.state["delta"] = self.threat.eps * self.threat.noise(batch.images).detach().sign()
+            self.state["delta"] = corner(self.threat, batch.images)
         return self.state["delta"][: len(batch)].clone().requires_grad_()
 
     def crafting_loss(self, logits: Tensor, batch: Batch) -> Tensor:

@@ -28,5 +28,5 @@ class TRADES(Paired):
             clean = learner.craft(batch.images)
         return self.ascent(learner, batch, start, effort, lambda attacked: kl_divergence(clean, attacked))
 
-    def pair_loss(self, clean: Tensor, attacked: Tensor, labels: Tensor) -> Tensor:
-        return self.cross_entropy(clean, labels) + self.beta * kl_divergence(clean, attacked)
+    def pair_loss(self, batch: Batch, clean: Tensor, attacked: Tensor) -> Tensor:
+        return self.cross_entropy(clean, batch.labels) + self.beta * kl_divergence(clean, attacked)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from reference import EPS, Reference, assert_agrees, clip_to_ball, clip_to_box, new_network, trained
 
+from benchmarks.usual import batch_of
 from experiment.effort import Effort
 from experiment.threats.linf import Linf
 from methods import load
@@ -248,11 +249,11 @@ def test_mart_without_its_divergence_learns_from_the_attacked_images_alone():
 def test_mart_is_finite_where_the_network_is_certain():
     """In float32 the probabilities of all classes but one are 0 then, whichever of the two images it is."""
     method = load("mart")(Linf(EPS), beta=6.0)
-    labels = torch.tensor([0, 1, 2, 0])
+    batch = batch_of(torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 0]))
     sure = 200 * torch.nn.functional.one_hot(torch.tensor([0, 0, 2, 1]), 10).to(torch.float32)
     for clean, attacked in ((sure, sure.roll(1, 0)), (sure, torch.zeros(4, 10)), (torch.zeros(4, 10), sure)):
         clean, attacked = clean.clone().requires_grad_(), attacked.clone().requires_grad_()
-        loss = method.pair_loss(clean, attacked, labels)
+        loss = method.pair_loss(batch, clean, attacked)
         loss.backward()
         assert loss.isfinite()
         assert clean.grad.isfinite().all()
