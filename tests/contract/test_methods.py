@@ -4,6 +4,7 @@ Perturbations: every image that the network is shown lies within eps of the mini
 A method that declares that its authors' design leaves either must be seen to leave it, once it makes a step.
 """
 
+import ast
 import contextlib
 import copy
 import os
@@ -73,6 +74,14 @@ def with_option(method, key, value):
         yaml.safe_load((ROOT / "configs" / "quick.yaml").read_text())
         | {"variants": variants_of({"label": "it", "method": method, "options": {key: value}})}
     )
+
+
+@every_method
+def test_it_is_one_class_of_at_most_80_lines(method):
+    """As docs/design.md has it; what is longer lies in files beside method.py, or in what a family shares."""
+    source = (ROOT / "methods" / method / "method.py").read_text()
+    assert sum(isinstance(node, ast.ClassDef) for node in ast.parse(source).body) == 1
+    assert len(source.splitlines()) <= 80
 
 
 @every_method
