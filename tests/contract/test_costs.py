@@ -40,7 +40,7 @@ def spent(session, train_batch=None, steps=STEPS):
 def test_an_ordinary_pass_is_a_forward_and_a_backward_to_the_weights():
     session = Session("pgd")
     images, _ = next(random_minibatches())
-    assert ordinary_flops(copy.deepcopy(session.network), images) == BATCH * FULL
+    assert ordinary_flops(build_network(), images) == BATCH * FULL
     assert spent(session, steps=0) == Spent(FULL, 1, 1, 1)
 
 
