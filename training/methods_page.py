@@ -43,7 +43,7 @@ its algorithm, the sources of its defaults, deviations and published numbers.
 - **passes**: forwards / backwards of a minibatch's images, n = `steps`; what the literature counts.
 - **compute**: what one such minibatch takes at the default steps, in ordinary ones (a forward and a full backward of
   every image), counted on PreActResNet-18 as it is executed ([cost.md](cost.md)).
-- **\***: something is executed beside these passes; the method's paragraph below says what.
+- **\\***: something is executed beside these passes; the method's paragraph below says what.
 - **M+**: whose definition the suite follows. `published` is by the authors of M+ (TrustAI/DEAT).
 - **how exact**: A, the authors' code was read in full; B, it contradicts itself, its paper or a copy of it, and a
   choice had to settle that; C, another's code or only a part of it was to be had.
