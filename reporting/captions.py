@@ -58,12 +58,18 @@ def describe_protocol(suite: Suite, runs: pd.DataFrame, datasets: Sequence[str] 
     norm = {"linf": "L-inf", "l2": "L2"}.get(threat.norm, threat.norm)
     seeds = suite.seeds
     overrides: dict[str, list[str]] = {}
+    in_mode: dict[str, list[str]] = {"train": [], "eval": []}  # of batch norm while crafting
     for variant in suite.variants:
-        if own := {**variant.network, **variant.training}:
-            overrides.setdefault(", ".join(f"{key} {value}" for key, value in own.items()), []).append(variant.label)
+        own = {**variant.network, **variant.training}
+        if training.crafting_batch_norm == "published":
+            in_mode[own.pop("crafting_batch_norm")].append(variant.label)
+        if own:
+            overrides.setdefault(", ".join(_spoken(key, value) for key, value in own.items()), []).append(variant.label)
     departures = [
         f"{', '.join(labels)} {'has' if len(labels) == 1 else 'have'} {what}" for what, labels in overrides.items()
     ]
+    published = [f"in evaluation mode in {', '.join(in_mode['eval'])}"] * bool(in_mode["eval"])
+    published += [f"in training mode in {'the others' if published else 'all'}"] * bool(in_mode["train"])
     mplus = dict.fromkeys(v.method for v in suite.variants if is_mplus(v))
     own = [method for method in mplus if method not in PUBLISHED_MPLUS]
     trained = sorted(set((runs["hardware"] + ", in " + runs["precision"]).dropna()))
@@ -72,6 +78,7 @@ def describe_protocol(suite: Suite, runs: pd.DataFrame, datasets: Sequence[str] 
         f"Network: {describe_network(suite)}.",
         f"{norm} ball of eps = {format_eps(threat.eps)}.",
         f"{training.epochs} epochs, batches of {training.batch_size}, evaluated at {CHECKPOINTS[training.checkpoint]}.",
+        *([f"Batch norm while crafting as published: {'; '.join(published)}."] if published else []),
         *([OWN_UNITS] if any(set(variant.network) - {"activation"} for variant in suite.variants) else []),
         *([f"Departures: {'; '.join(departures)}."] if departures else []),
         f"{len(seeds)} seed{'s' * (len(seeds) > 1)} ({', '.join(map(str, seeds))}).",
@@ -80,6 +87,13 @@ def describe_protocol(suite: Suite, runs: pd.DataFrame, datasets: Sequence[str] 
         *([f"M+ under {', '.join(own)} has no published definition; it is this suite's own."] if own else []),
     ]
     return " ".join(sentences)
+
+
+def _spoken(key: str, value: Any) -> str:
+    """ "lr 0.1", "schedule (name cyclic, peak 0.3)", "weight_averaging none"."""
+    if isinstance(value, dict):
+        return f"{key} ({', '.join(_spoken(part, of_it) for part, of_it in value.items())})"
+    return f"{key} {'none' if value is None else value}"
 
 
 def describe_network(suite: Suite) -> str:
