@@ -116,9 +116,20 @@ def cut_to_box(values):
     return torch.where(values < 0, 0.0, torch.where(values > 1, 1.0, values))
 
 
+def softmax(logits):
+    return logits.exp() / logits.exp().sum(1, keepdim=True)
+
+
 def cross_entropy(logits, labels):
-    probabilities = logits.exp() / logits.exp().sum(1, keepdim=True)
-    return -probabilities[range(len(labels)), labels].log().mean()
+    return -softmax(logits)[range(len(labels)), labels].log().mean()
+
+
+def relaxed(logits, labels, true):
+    """Cross entropy to `true` on the label and equal parts of the rest on the nine other classes."""
+    total = 0
+    for logs, label in zip(softmax(logits).log(), labels, strict=True):
+        total = total - true * logs[label] - (1 - true) / 9 * (logs.sum() - logs[label])
+    return total / len(labels)
 
 
 class Reference:
@@ -166,6 +177,10 @@ class Reference:
         cross_entropy(network.rest(convolution(normalised)), labels).backward()
         for one in which:
             self.seen[one] = normalised.grad.abs().sum().item()
+
+    def see(self, which, gradient):
+        """Note the magnitude of a gradient for the images; that for the normalised ones is `std` times as large."""
+        self.seen[which] = (gradient * self.network.std).abs().sum().item()
 
     def sgd(self, gradients, lr):
         with torch.no_grad():

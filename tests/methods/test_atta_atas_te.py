@@ -20,6 +20,7 @@ from reference import (
     minibatches,
     places,
     position,
+    softmax,
     trained,
 )
 
@@ -202,14 +203,10 @@ def test_the_order_of_the_images_in_a_minibatch_does_not_matter(method, options,
 # -- TE ---------------------------------------------------------------------------------------------------------------
 
 
-def softmax(logits):
-    return logits.exp() / logits.exp().sum(1, keepdim=True)
-
-
 def te(steps, step_size, host, weight, momentum, start, full, beta, crafting_batch_norm="eval"):
     """Dong et al., 2022, as in dongyp13/memorization-AT: PGD_TE and TRADES_TE of its loss.py."""
     reference = Reference()
-    network, std = reference.network, reference.network.std
+    network = reference.network
     averages = {row: [0.0] * 10 for row in range(IMAGES)}
 
     def distance(logits, rows):
@@ -251,7 +248,7 @@ def te(steps, step_size, host, weight, momentum, start, full, beta, crafting_bat
             logits = network(attacked)
             of_host = cross_entropy(logits, labels) if host == "pgd" else beta * divergence(clean, logits)
             (gradient,) = torch.autograd.grad(of_host + term(logits), attacked)
-            reference.seen["attack"] = (gradient * std).abs().sum().item()
+            reference.see("attack", gradient)
             moved = attacked.detach() + step_size * gradient.sign()
             attacked = images + clip_to_box(images, clip_to_ball(moved - images))
         attacked = (images + clip_to_box(images, attacked - images)).detach().requires_grad_()
@@ -265,7 +262,7 @@ def te(steps, step_size, host, weight, momentum, start, full, beta, crafting_bat
         else:
             reference.loss = cross_entropy(clean, labels) + beta * divergence(clean, reference.logits) + term(clean)
         reference.loss.backward()
-        reference.seen["update"] = (attacked.grad * std).abs().sum().item()
+        reference.see("update", attacked.grad)
         reference.note(labels)
         reference.update()
 

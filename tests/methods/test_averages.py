@@ -18,6 +18,8 @@ from reference import (
     new_network,
     places,
     position,
+    relaxed,
+    softmax,
     taught,
 )
 
@@ -37,18 +39,6 @@ def learnt_labels(monkeypatch, float64):
     monkeypatch.setattr(reference, "minibatches", lambda: iter(drawn))
 
 
-def softmax(rows):
-    return rows.exp() / rows.exp().sum(1, keepdim=True)
-
-
-def cross_entropy_to(logits, labels, weight):
-    """Of a target with `weight` on the label and the rest in equal parts on the nine other classes."""
-    total = 0
-    for logs, label in zip(softmax(logits).log(), labels, strict=True):
-        total = total - weight * logs[label] - (1 - weight) / 9 * (logs.sum() - logs[label])
-    return total / len(labels)
-
-
 def right(logits, labels):
     return sum(int(row.argmax() == label) for row, label in zip(logits, labels, strict=True))
 
@@ -63,7 +53,6 @@ class AveragingReference(Reference):
         super().__init__()
         self.begun = begun
         self.average, self.decays = copy.deepcopy(self.network).eval(), []
-        self.std = self.network.first_layer[0].std
 
     def take_in(self, decay):
         """Weights and running statistics as they are after the update."""
@@ -83,7 +72,7 @@ class AveragingReference(Reference):
         attacked.grad = None
         self.loss, self.logits = loss, logits
         loss.backward()
-        self.seen["update"] = (attacked.grad * self.std).abs().sum().item()
+        self.see("update", attacked.grad)
         self.note(labels)
         self.update()
 
@@ -107,8 +96,8 @@ def law(steps, step_size, label_weight, lipschitz, offset, gate, average_decay, 
         for _ in range(steps):
             attacked = (images + delta).requires_grad_()
             logits = network(attacked)
-            cross_entropy_to(softmax(logits) if attack_on == "probabilities" else logits, labels, 1).backward()
-            reference.seen["attack"] = (attacked.grad * reference.std).abs().sum().item()
+            relaxed(softmax(logits) if attack_on == "probabilities" else logits, labels, 1).backward()
+            reference.see("attack", attacked.grad)
             delta = moved(images, delta, attacked.grad, step_size)
         network.train()
         attacked = (images + delta).requires_grad_()
@@ -116,7 +105,7 @@ def law(steps, step_size, label_weight, lipschitz, offset, gate, average_decay, 
         outputs = (softmax(logits) - softmax(clean)) ** 2
         hidden = (softmax(features) - softmax(clean_features)) ** 2
         slope = (outputs.mean() + hidden.mean()) / ((delta**2).mean() + offset)
-        loss = cross_entropy_to(logits, labels, label_weight) + lipschitz * slope
+        loss = relaxed(logits, labels, label_weight) + lipschitz * slope
         reference.minimise(loss, attacked, logits, labels)
         if right(logits, labels) < gate * max(right(clean, labels), 1):
             reference.take_in(average_decay)
@@ -181,8 +170,8 @@ def pgk(steps, length, decay, label_weight, consistency, reset, gate, average_de
     def craft(images, delta, labels):
         start = delta.clone().requires_grad_()
         logits = network(images + start)
-        (gradient,) = torch.autograd.grad(cross_entropy_to(logits, labels, label_weight), start, retain_graph=True)
-        reference.seen["attack"] = (gradient * reference.std).abs().sum().item()
+        (gradient,) = torch.autograd.grad(relaxed(logits, labels, label_weight), start, retain_graph=True)
+        reference.see("attack", gradient)
         return logits, gradient
 
     def train_minibatch(images, labels):
@@ -198,7 +187,7 @@ def pgk(steps, length, decay, label_weight, consistency, reset, gate, average_de
         attacked = (images + delta).requires_grad_()
         after = network(attacked)
         ratio = right(after, labels) / max(right(before, labels), 1)
-        loss = cross_entropy_to(after, labels, label_weight) + consistency * ((after - before) ** 2).mean()
+        loss = relaxed(after, labels, label_weight) + consistency * ((after - before) ** 2).mean()
         reference.minimise(loss, attacked, after, labels)
         for i, row in enumerate(rows):
             share = gradient[i] / gradient.abs().sum()

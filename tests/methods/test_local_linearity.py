@@ -60,9 +60,6 @@ class LinearReference(Reference):
             delta = clip_to_box(images, delta) if self.boxed else delta
         return delta, first
 
-    def see(self, which, gradient):
-        self.seen[which] = (gradient * self.network.std).abs().sum().item()
-
     def run(self, effort):
         def train_minibatch(images, labels):
             delta, first = self.attack(images, labels, effort)

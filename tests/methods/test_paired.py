@@ -152,7 +152,7 @@ def dat(steps, step_size, variant="pgd", crafting_batch_norm="eval"):
         reference.network.train(crafting_batch_norm == "train")
         for _ in range(steps):
             gradient = reference.gradients(images, delta, labels, cut=True)
-            reference.seen["attack"] = (gradient.abs() * reference.network.std).sum().item()
+            reference.see("attack", gradient)
             delta = clip_to_ball(delta + step_size * gradient.sign())
         reference.learn(images, clip_to_box(images, delta), labels)
 

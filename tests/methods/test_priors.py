@@ -16,6 +16,7 @@ from reference import (
     new_network,
     places,
     position,
+    relaxed,
     trained,
 )
 from session import Session, random_minibatches
@@ -24,7 +25,6 @@ from experiment.effort import Effort
 from methods import Batch, Position, converge_smooth
 
 pytestmark = pytest.mark.usefixtures("float64")
-STD = torch.tensor((0.25, 0.2, 0.3), dtype=torch.float32).double().view(3, 1, 1)  # as the network has them
 IMAGES = 6  # of the training split: each is met three times, which is when momentum first tells
 PGI = {"momentum": True, "decay": 0.3, "label_weight": 0.6, "consistency": 10.0, "reset": 40, "aligned": False}
 PGI |= {"converge_smooth": "none", "band": 0.03}
@@ -33,15 +33,6 @@ PGI |= {"converge_smooth": "none", "band": 0.03}
 @pytest.fixture(autouse=True)
 def few_images(monkeypatch):
     monkeypatch.setattr("reference.IMAGES", IMAGES)
-
-
-def relaxed(logits, labels, true):
-    """Cross entropy to `true` on the label and equal parts of the rest on the other classes, image by image."""
-    losses = []
-    for row, label in zip(logits, labels, strict=True):
-        target = [true if c == label else (1 - true) / 9 for c in range(10)]
-        losses.append(sum(-weight * logp for weight, logp in zip(target, row.log_softmax(0), strict=True)))
-    return sum(losses) / len(losses)
 
 
 def mean_square(one, other):
@@ -57,7 +48,7 @@ def first_pass(reference, images, start, labels, true):
     start = start.clone().requires_grad_()
     logits = reference.network(images + start)
     (gradient,) = torch.autograd.grad(relaxed(logits, labels, true), start, retain_graph=True)
-    reference.seen["attack"] = (gradient.abs() * STD).sum().item()
+    reference.see("attack", gradient)
     return logits, gradient
 
 
@@ -73,7 +64,7 @@ def descend(reference, loss, logits, labels, shown):
     reference.network.zero_grad()
     shown.retain_grad()
     loss.backward()
-    reference.seen["update"] = (shown.grad.abs() * STD).sum().item()
+    reference.see("update", shown.grad)
     reference.loss, reference.logits = loss.detach(), logits.detach()
     reference.note(labels)
     reference.update()

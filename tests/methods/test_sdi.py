@@ -12,6 +12,7 @@ from reference import (
     clip_to_ball,
     new_network,
     position,
+    relaxed,
     trained,
 )
 
@@ -20,7 +21,6 @@ from experiment.threats.linf import Linf
 from methods import load
 
 pytestmark = pytest.mark.usefixtures("float64")
-STD = torch.tensor((0.25, 0.2, 0.3), dtype=torch.float32).double().view(3, 1, 1)  # as the network has them
 SDI = {"label_weight": 0.5, "every": 20, "generator_lr": 0.001}
 
 
@@ -78,12 +78,6 @@ class Generator:
                 weight -= lr * average / ((self.second[i] / (1 - 0.999**self.steps)).sqrt() + 1e-8)
 
 
-def relaxed(logits, labels, true):
-    target = torch.full_like(logits, (1 - true) / 9)
-    target[range(len(labels)), labels] = true
-    return -(target * logits.log_softmax(1)).sum() / len(labels)
-
-
 def sdi(steps, length, label_weight=0.5, every=20, generator_lr=0.001, batch_norm="train"):
     """Jia et al., 2022, as in FGSM_SDI.py and FGSM_SDI_loss.py."""
     reference, generator = Reference(), Generator()
@@ -92,7 +86,7 @@ def sdi(steps, length, label_weight=0.5, every=20, generator_lr=0.001, batch_nor
 
     def sign(images, delta, labels):
         gradient = reference.gradients(images, delta, labels)
-        reference.seen["attack"] = (gradient.abs() * STD).sum().item()
+        reference.see("attack", gradient)
         return gradient.sign()
 
     def train_generator(images, labels):
@@ -116,7 +110,7 @@ def sdi(steps, length, label_weight=0.5, every=20, generator_lr=0.001, batch_nor
         reference.logits = network(shown)
         reference.loss = relaxed(reference.logits, labels, label_weight)
         reference.loss.backward()
-        reference.seen["update"] = (shown.grad.abs() * STD).sum().item()
+        reference.see("update", shown.grad)
         reference.note(labels)
         reference.update()
 

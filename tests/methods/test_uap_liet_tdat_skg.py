@@ -13,6 +13,7 @@ from reference import (
     assert_same_networks,
     clip_to_ball,
     clip_to_box,
+    softmax,
     trained,
 )
 
@@ -26,10 +27,6 @@ UAP = {"universal": "one", "smoothing": 0.4, "consistency": 10.0, "decay": 0.3}
 LIET = {"label_weight": 0.4, "divergence": 100.0, "least_noise": 0.1, "most_noise": 0.5, "refresh": 20}
 TDAT = {"scale": 0.6, "floor": 0.15, "distance": 0.65, "momentum": 0.0}
 SKG = {"most": 0.9, "least": 0.3, "consistency": 1.0, "remap": False}
-
-
-def softmax(logits):
-    return logits.exp() / logits.exp().sum(1, keepdim=True)
 
 
 def to_targets(logits, targets):
@@ -55,9 +52,6 @@ class Family(Reference):
         images = images.detach().requires_grad_()
         return images, self.network(images)
 
-    def magnitude_at(self, images):
-        return (images.grad * self.network.std).abs().sum().item()
-
     def step(self, images, labels, start, effort, craft, update):
         """craft(logits) is ascended; update(first logits, logits' function) gives the loss.
 
@@ -67,14 +61,14 @@ class Family(Reference):
         for step in range(effort.steps):
             attacked, logits = self.shown(images + delta)
             craft(logits).backward(retain_graph=True)
-            self.seen["attack"] = self.magnitude_at(attacked)
+            self.see("attack", attacked.grad)
             delta = clip_to_box(images, clip_to_ball(delta + effort.step_size * attacked.grad.sign()))
             if step == 0:
                 before, first = logits, attacked
         self.network.zero_grad()
         self.loss, self.logits, attacked = update(before, delta)
         self.loss.backward()
-        self.seen["update"] = self.magnitude_at(attacked)
+        self.see("update", attacked.grad)
         self.note(labels)
         self.update()
         return first.grad, delta
