@@ -79,9 +79,21 @@ n = `steps`, a = `step_size`. **Cost:** n + 1 passes, 1 update.
 | `amata` | 1 to 3, 1 eps in all | this suite |
 | `mplus`, `mplus-2021` | 0 to 2, gamma 1.01, 0.5 eps | this suite |
 
-## Options and deviations
+## Options
 
 None.
+
+## Deviations
+
+From the paper and its authors' code, all of them.
+
+## Pitfalls
+
+What a re-implementation gets wrong, and what a reader of the results should know.
+
+## Published numbers
+
+None known to us.
 """
 
 ABOUT = """\

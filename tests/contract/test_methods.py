@@ -353,6 +353,15 @@ def test_its_defaults_hold_every_parameter_of_every_steps_rule_that_has_no_defau
     assert {"rule"} | parameters <= set(resolved(method, rule)["steps"])
 
 
+SECTIONS = ["One minibatch", "Steps rules", "Options", "Deviations", "Pitfalls", "Published numbers"]
+
+
+@every_method
+def test_its_readme_has_the_sections_of_all_methods_in_their_order(method):
+    headings = re.findall("^## (.+)$", (ROOT / "methods" / method / "README.md").read_text(), re.MULTILINE)
+    assert [heading for heading in headings if heading in SECTIONS] == SECTIONS
+
+
 @every_method
 def test_its_readme_names_its_source_and_explains_its_defaults(method):
     text = (ROOT / "methods" / method / "README.md").read_text()
