@@ -28,8 +28,10 @@ SAME_PLACE = 0.7  # of a mark's diameter: nearer centres than this, and one mark
 SHORTEST_ARROW = 16  # points
 EQUAL = 1.45  # by which a dot that stands for several seeds is larger
 MEANS, SEEDS = 4, 5  # drawing order
+MOST_NAMED, BEST_NAMED = 24, 12  # variants that are all named in the picture; of more, how many beside the front
 LEAST_SPAN = 2  # points of accuracy that an axis shows at least
 DOMINATED = "#f4f4f4"
+UNNAMED = f"Of so many variants those on the front and the {BEST_NAMED} most accurate are named; tables have all."
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ def pareto_text(suite: Suite, runs: pd.DataFrame, cost: str) -> PlotText | None:
         f"{below} against {COSTS[cost]}, {dataset}. {marks}; open: with M+; arrows: from a base to its M+. "
         "Marks at one place are drawn around one another; a larger dot is several equal seeds. Line: the Pareto front "
         "of the means, with what it dominates pale; a variant with a collapsed, diverged or suspect run is not on it.",
+        *([UNNAMED] if len(suite.variants) > MOST_NAMED else []),
         *([] if cost != "seconds" else ["Seconds of different hardware are not compared.", *left_out(rows)]),
         describe_protocol(suite, runs, [dataset]),
     ]
@@ -180,7 +183,7 @@ def _key(figure: Figure, suite: Suite, rows: pd.DataFrame, stands: pd.DataFrame,
 def _draw(axes: Axes, suite: Suite, rows: pd.DataFrame, stand: pd.DataFrame, cost: str, floor: float) -> None:
     """Front, arrows, marks and labels of one panel, whose limits are final. Below `floor` is drawn on it."""
     axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
-    looks = styles(suite)
+    looks, named = styles(suite), _named(stand)
     rows = rows[rows["percent"].notna()]
     rows = rows.assign(shown=rows["percent"].clip(lower=floor))
     obstacles = [rows[[cost, "shown"]].to_numpy(float), _front(axes, stand)]
@@ -202,13 +205,21 @@ def _draw(axes: Axes, suite: Suite, rows: pd.DataFrame, stand: pd.DataFrame, cos
         equal = alone.groupby([cost, "shown"]).size()
         open_look = (style.marker, "none", colour) if style.mplus else look
         seeds += [Mark(x, y, *open_look, SEED * (EQUAL if n > 1 else 1)) for (x, y), n in equal.items()]
-        labels += _labels(label, place, marks, cost, floor, dark(style.colour))
+        if label in named:
+            labels += _labels(label, place, marks, cost, floor, dark(style.colour))
     _nested(axes, means, MEANS)
     _nested(axes, seeds, SEEDS)
     collapsed = rows[rows["status"] == "collapsed"]
     axes.plot(collapsed[cost], collapsed["shown"], ls="", ms=8, zorder=6, clip_on=False, **CROSS)
     obstacles.append(np.array([[mark.x, mark.y] for mark in means]).reshape(-1, 2))
     place_labels(axes, labels, np.concatenate(obstacles))
+
+
+def _named(stand: pd.DataFrame) -> set[str]:
+    """The variants whose names are in the picture; of many only the front and the most accurate, which can be read."""
+    if len(stand) <= MOST_NAMED:
+        return set(stand.index)
+    return {*stand.index[stand["front"]], *stand["percent"].nlargest(BEST_NAMED).index}
 
 
 def _front(axes: Axes, stand: pd.DataFrame) -> np.ndarray:
