@@ -43,4 +43,4 @@ def test_each_kind_of_plug_in_has_its_line_for_contributors():
 def test_ci_runs_every_test_once():
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
     assert sorted(jobs["test"]["strategy"]["matrix"]["tests"]) == ["fast", "slow", "workflow"]
-    assert "pytest -m 'fast or slow or workflow'" in (ROOT / "Makefile").read_text()
+    assert "pytest -n 2 -m 'fast or slow or workflow'" in (ROOT / "Makefile").read_text()

@@ -194,8 +194,10 @@ def test_a_run_that_failed_is_done_by_the_same_command_when_it_is_mended(tmp_pat
     broken = project.folder / "methods" / "broken"
     shutil.copytree(project.folder / "methods" / "fast", broken)
     code = (broken / "method.py").read_text()
-    start = "        delta = self.start_of(images)"
-    (broken / "method.py").write_text(code.replace(start, "        raise OSError(28, 'No space left on device')"))
+    start = "        delta = self.ascent("
+    assert start in code
+    fails = code.replace(start, f"        raise OSError(28, 'No space left on device')\n{start}")
+    (broken / "method.py").write_text(fails)
     project.suite(variants=[{"label": "broken", "method": "broken"}, TINY["variants"][0]])
     assert project.snakemake().returncode != 0
     assert "not trained" in (project.folder / "results/tiny/report.html").read_text()

@@ -252,9 +252,10 @@ def test_a_failing_run_leaves_the_others_and_the_tables_name_what_is_missing(tmp
     broken = project.folder / "methods" / "broken"
     shutil.copytree(project.folder / "methods" / "fast", broken)
     code = (broken / "method.py").read_text()
-    (broken / "method.py").write_text(
-        code.replace("        delta = self.start_of(images)", "        raise OSError(28, 'No space left on device')")
-    )
+    start = "        delta = self.ascent("
+    assert start in code
+    fails = code.replace(start, f"        raise OSError(28, 'No space left on device')\n{start}")
+    (broken / "method.py").write_text(fails)
     project.suite(variants=[{"label": "broken", "method": "broken"}, {"label": "fast", "method": "fast"}])
     done = project.snakemake()
     assert done.returncode != 0

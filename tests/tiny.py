@@ -55,7 +55,7 @@ def teacher_of(spec, device="cpu"):
     """An untrained network, which is as good as any to learn from, for a method that needs one."""
     if "teacher" not in spec:
         return None
-    network = models.of_run(spec["teacher"], dataset("digits")).to(device).eval().requires_grad_(False)
+    network = models.of_run(spec["teacher"], dataset(spec["dataset"])).to(device).eval().requires_grad_(False)
     return Teacher(network, {"variant": "teacher"})
 
 

@@ -3,6 +3,7 @@
 python -m training.methods_page
 """
 
+import argparse
 import copy
 
 import torch
@@ -10,6 +11,7 @@ import torch
 import methods
 from experiment import method_facts, models, plugins
 from experiment.effort import Effort
+from experiment.files import write_atomically
 from experiment.plugins import ROOT
 from methods import Batch, Position, Split
 from methods.about import of, written
@@ -24,8 +26,11 @@ WHERE = torch.device("meta")  # of tensors that have shapes and no values: opera
 IMAGES, EPS, EPOCHS, MINIBATCHES = 8, 8 / 255, 100, 100
 
 
-def main() -> None:
-    PAGE.write_text(page())
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.methods_page", description=__doc__.partition("\n")[0])
+    parser.parse_args(arguments)
+    write_atomically(PAGE, page().encode())
+    print(f"Written: {PAGE.relative_to(ROOT)}")
 
 
 def page() -> str:

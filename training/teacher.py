@@ -1,8 +1,10 @@
 """The network that another is taught by: a checkpoint of the same suite, with what it is and what it cost."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -10,8 +12,10 @@ from experiment import models, record, weights
 from experiment.datasets.dataset import Dataset
 from experiment.errors import UserError
 from experiment.models.network import Network
-from experiment.suite import Run
 from training.counts import ordinary_flops
+
+if TYPE_CHECKING:
+    from experiment.suite import Run
 
 COSTS = ("seconds", "compute", "passes", "forwards", "updates", "disturbed")
 

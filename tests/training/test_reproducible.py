@@ -83,7 +83,7 @@ def seen_by(data, tmp_path, monkeypatch, method, rule, seed):
     labels = torch.randint(0, 10, (30,), generator=draw)
     split = (images[:24], labels[:24], images[24:], labels[24:])
     arguments = (spec, dataset("cifar10"), split, torch.device("cpu"), tmp_path / "resume", 1000)
-    trainer = Trainer(*arguments, log=lambda line: None)
+    trainer = Trainer(*arguments, log=lambda line: None, teacher=tiny.teacher_of(spec))
     weights, shown, train = sha256(trainer.learner.network.state_dict()), [], trainer._minibatches.train
 
     def watched(batch, *arguments):
