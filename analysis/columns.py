@@ -109,8 +109,10 @@ RUNS = (
         Column("interval_high", "fraction", "its high end"),
         Column("flags", "", "what made the attack doubtful; empty for nothing", str),
     ),
-    Column("seconds", "s", "of training, by the clock of docs/design.md"),
-    Column("cpu_seconds", "s", "CPU time of the process meanwhile"),
+    Column(
+        "seconds", "s", "of training, by the clock of docs/design.md; with its teacher's, as are compute and passes"
+    ),
+    Column("cpu_seconds", "s", "CPU time of the process meanwhile; a teacher's is not in it"),
     Column("others_cores", "cores", "how many of its cores others kept busy meanwhile; empty where not known"),
     Column("cores_beside", "cores", "how many of the machine's other cores were busy meanwhile; empty where not known"),
     Column("epoch_spread", "fraction", "by how much epochs took longer than the quicker ones like them"),

@@ -113,6 +113,11 @@ def collate(suite: Suite, folder: Path) -> Results:
             there = _is_there(place / "train.json")
             missing.append(f"{name} ({'train.json cannot be used' if there else 'not trained'})")
             continue
+        why = consistency.reason_of_teacher(suite, suite.run(key.folder), train, folder)
+        if why is not None:
+            problems.append(f"{place / 'train.json'}: {why}")
+            missing.append(f"{name} (train.json cannot be used)")
+            continue
         found = records[key] = _read_evaluations(place / "evaluate", settings, identity, dataset, train, problems)
         missing += [f"{name} {attack}" for attack in settings if attack not in found.evaluations]
         evaluated = {attack: each for attack, each in found.evaluations.items() if each["status"] == "ok"}

@@ -45,16 +45,30 @@ def reason_to_train(suite: Suite, run: Run, folder: Path) -> str | None:
     stated = trained["provenance"]["sources"].get("dataset")
     if known.source is None and stated != provenance.facts_sha256(known):  # a user's own follow from images and spec
         return f"mean, std or augmentation of {run.dataset} are not those that it was trained with"
-    if (teacher := suite.teacher(run)) is not None:
-        taught = folder.parents[len(Path(run.folder).parts) - 1] / teacher.folder / "train.json"
-        try:
-            now = record.read(taught)["weights_sha256"]
-        except UserError as error:
-            return f"its teacher cannot be used: {error}"
-        if trained["teacher"]["weights_sha256"] != now:
-            return "its teacher's weights are not those that it was trained with"
+    if (why := reason_of_teacher(suite, run, trained, folder.parents[len(Path(run.folder).parts) - 1])) is not None:
+        return why
     lacking = [name for name in ("epochs.csv", "model.safetensors") if not (folder / name).is_file()]
     return f"there is no {lacking[0]} beside it" if lacking else None
+
+
+def reason_of_teacher(suite: Suite, run: Run, trained: record.Record, results: Path) -> str | None:
+    """Why a run's record is not of what its teacher is now, as a clause; None where it is, or the run has none.
+
+    trained: of the run; results: the folder of the suite's results.
+    """
+    if (teacher := suite.teacher(run)) is None:
+        return None
+    if "teacher" not in trained:
+        return "it does not say what it learnt from"
+    try:
+        now = record.read(results / teacher.folder / "train.json")["weights_sha256"]
+    except UserError as error:
+        return f"its teacher cannot be used: {error}"
+    return (
+        None
+        if trained["teacher"]["weights_sha256"] == now
+        else ("its teacher's weights are not those that it was trained with")
+    )
 
 
 def reason_to_evaluate(suite: Suite, run: Run, attack: str, folder: Path) -> str | None:

@@ -59,6 +59,11 @@ def _check_teacher(variant: Variant, variants: dict[str, Variant]) -> None:
         raise UserError(
             f"variant {variant.label}: teacher is {variant.teacher!r}; {variant.method} needs another variant's label"
         )
+    for key in ("max_train_images", "validation_images"):
+        if variant.training.get(key) != teacher.training.get(key):
+            raise UserError(
+                f"variant {variant.label}: its teacher, {teacher.label}, has another training.{key}; both must have one"
+            )
     if teacher.teacher is not None:
         raise UserError(f"variant {variant.label}: its teacher, {teacher.label}, has a teacher itself; name another")
 

@@ -1,19 +1,15 @@
 # Runs. A run is timed: it has a GPU, or else its cores, to itself; on several GPUs, runs share the cores.
 GPUS = workflow.global_resources["gpu"].value if "gpu" in workflow.global_resources else 0
-
-
-
-def taught_by(w):
-    """What the run learns from, where it has a teacher."""
-    teacher = suite.teacher(suite.run(f"{w.dataset}/{w.variant}/seed{w.seed}"))
-    files = ("train.json", "model.safetensors") if teacher and TRAINED.format(w=w) in TODO else ()
-    return [ancient(RESULTS / teacher.folder / file) for file in files]
+# What the run learns from, where it has a teacher and is to be made.
+TAUGHT_BY = ("train.json", "model.safetensors")
+teacher_of = lambda w: suite.teacher(suite.run(f"{w.dataset}/{w.variant}/seed{w.seed}"))
+taught_by = lambda w, teacher: [needed(RESULTS / teacher.folder / name, TRAINED.format(w=w)) for name in TAUGHT_BY]
 
 
 rule train:
     input:
         data=lambda w: needed(suite.data_file(w.dataset, "train"), TRAINED.format(w=w)),
-        teacher=lambda w: taught_by(w),
+        teacher=lambda w: sum(taught_by(w, teacher), []) if (teacher := teacher_of(w)) else [],
         outdated=lambda w: again(TRAINED.format(w=w)),
     output:
         record=update("<results>/{dataset}/{variant}/seed{seed}/train.json"),

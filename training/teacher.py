@@ -30,6 +30,10 @@ class Teacher:
     network: Network
     described: dict[str, Any]
 
+    @property
+    def weights_sha256(self) -> str:
+        return self.described["weights_sha256"]
+
 
 def load(run: Run, dataset: Dataset, folder: Path, student: Run, device: torch.device) -> Teacher:
     """The teacher that training `run` left in `folder`. student: the run that is to learn from it.

@@ -85,8 +85,7 @@ class Trainer:
             generator=self._noise,
             bf16=self.precision == "bf16",
         )
-        if teacher is not None:
-            self.method.teacher = teacher.network
+        self.method.teacher = teacher and teacher.network
         self.method.extra = self.method.modules(network)
         self.method.begin(Split(len(train_images), tuple(train_images.shape[1:]), dataset.classes, device))
         if kept := sum(tensor.nbytes for tensor in self.method.state.values()):
@@ -99,8 +98,11 @@ class Trainer:
         self.status, self.status_epoch, self.status_reason = "ok", None, None
         self.parts, self.started = 1, provenance.now()
         self.starts_anew: str | None = None  # why, where there is a checkpoint that is not gone on from
-        taught_by = {} if teacher is None else {"teacher": teacher.described}
-        self._identity = {"spec": spec, "data": dataset.sha256.get("train")} | taught_by
+        self._identity = {
+            "spec": spec,
+            "data": dataset.sha256.get("train"),
+            "teacher": teacher and teacher.weights_sha256,
+        }
         self.made_of = provenance.made_of("training", provenance.named_by_run(spec))
         self.made_of |= {"dataset": provenance.facts_sha256(dataset)}
         self._identity |= fingerprint(device, self.precision, self.made_of)

@@ -114,12 +114,27 @@ def test_a_student_is_trained_again_where_its_teacher_is_another(data, tmp_path)
         consistency.reason_to_train(suite, run, folder)
         == "its teacher's weights are not those that it was trained with"
     )
+    found = collate(suite, tmp_path / suite.name)
+    assert "it" not in set(found.runs["variant"])
+    assert any("its teacher's weights are not those" in problem for problem in found.problems)
+    silent = {key: value for key, value in record.read(folder / "train.json").items() if key != "teacher"}
+    said = "it does not say what it learnt from"
+    assert consistency.reason_of_teacher(suite, run, silent, tmp_path / suite.name) == said
     taught.unlink()
     assert "its teacher cannot be used" in consistency.reason_to_train(suite, run, folder)
     other = tiny.content(data, "rrm")
     other["variants"][1]["steps"] = {"rule": "constant", "steps": 1}
     other = Suite.from_mapping(other)
     assert "spec.teacher.steps.steps is 7" in consistency.reason_to_train(other, next(other.runs()), folder)
+
+
+def test_a_teacher_of_another_number_of_images_is_refused(data):
+    content = tiny.content(data, "rrm")
+    content["variants"][1]["training"] = {"max_train_images": 30}
+    with pytest.raises(
+        UserError, match="its teacher, teacher, has another training.max_train_images; both must have one"
+    ):
+        Suite.from_mapping(content)
 
 
 def test_a_student_without_a_trained_teacher_is_refused(data, tmp_path):
