@@ -98,11 +98,8 @@ class Trainer:
         self.status, self.status_epoch, self.status_reason = "ok", None, None
         self.parts, self.started = 1, provenance.now()
         self.starts_anew: str | None = None  # why, where there is a checkpoint that is not gone on from
-        self._identity = {
-            "spec": spec,
-            "data": dataset.sha256.get("train"),
-            "teacher": teacher and teacher.weights_sha256,
-        }
+        of_teacher = teacher and teacher.weights_sha256
+        self._identity = {"spec": spec, "data": dataset.sha256.get("train"), "teacher": of_teacher}
         self.made_of = provenance.made_of("training", provenance.named_by_run(spec))
         self.made_of |= {"dataset": provenance.facts_sha256(dataset)}
         self._identity |= fingerprint(device, self.precision, self.made_of)
@@ -248,8 +245,7 @@ class Trainer:
     def _accuracies(self, network: nn.Module) -> Accuracies:
         generator = seeded(self.device, self.spec["seed"], VALIDATION, self._epoch)
         threat = replace(self.method.threat, generator=generator)
-        steps = self.spec["training"]["validation_steps"]
-        return validate(network, self._val_images, self._val_labels, threat, steps)
+        return validate(network, self._val_images, self._val_labels, threat, self.spec["training"]["validation_steps"])
 
     def _is_best(self, pgd: float) -> bool:
         """Whether the epoch's weights are to be kept: of equal accuracies the first, of those of guessing the last."""
