@@ -11,7 +11,6 @@ import os
 import random
 import re
 import warnings
-from dataclasses import MISSING, fields
 from functools import cache
 
 import numpy as np
@@ -41,7 +40,6 @@ from experiment.effort import Effort
 from experiment.errors import UserError
 from experiment.suite import ROOT, Suite
 from experiment.threats.threat import TOLERANCE
-from methods import about
 
 
 def global_state():
@@ -342,34 +340,3 @@ def test_a_gradient_through_the_box_that_depends_on_the_version_would_be_noticed
         cut(torch.ones(1), max=1)
         with pytest.raises(AssertionError, match="cut images to the box with self.threat.clip"):
             cut(torch.ones(1, requires_grad=True), max=1)
-
-
-@each_rule_of_every_method
-def test_its_defaults_hold_every_parameter_of_every_steps_rule_that_has_no_default_of_its_own(method, rule):
-    of_rule = fields(plugins.load("steps", rule))
-    required = {field.name for field in of_rule if field.default is MISSING} - {"eps", "epochs"}
-    parameters = set(method_facts.of(method).steps[rule])
-    assert required <= parameters
-    assert {"rule"} | parameters <= set(resolved(method, rule)["steps"])
-
-
-SECTIONS = ["One minibatch", "Steps rules", "Options", "Deviations", "Pitfalls", "Published numbers"]
-
-
-@every_method
-def test_its_readme_has_the_sections_of_all_methods_in_their_order(method):
-    headings = re.findall("^## (.+)$", (ROOT / "methods" / method / "README.md").read_text(), re.MULTILINE)
-    assert [heading for heading in headings if heading in SECTIONS] == SECTIONS
-
-
-@every_method
-def test_its_readme_names_its_source_and_explains_its_defaults(method):
-    text = (ROOT / "methods" / method / "README.md").read_text()
-    assert about.of(method).paper in text
-    places = (
-        r"arxiv\.org/abs/\d{4}\.\d{4,5}|doi\.org/10\.\d+|openreview\.net/forum\?id=\w+|openaccess\.thecvf\.com/content"
-    )
-    assert re.search(places, text)
-    defaults = method_facts.of(method)
-    for name in [*defaults.steps, *defaults.options]:
-        assert re.search(rf"^[|-].*`{name}`", text, re.MULTILINE), f"no row of a table and no item of a list on {name}"
